@@ -1,0 +1,246 @@
+"""The entry: the record under a key, from which an answer is rebuilt byte for byte. Pure.
+
+Record, one byte form (docs/storage.md):
+
+    b"CLE1" | XXH3-64 of all that follows, 8 bytes big-endian | length of head, 4 bytes big-endian | head | literals
+
+head is JSON; its ``template`` lists the pieces of the body in order: ["text", length], taken from the literals one
+after the other, or ["blob", digest, size, xxh3_64, "raw" | "base64"]. A blob in "base64" is spelled in the standard
+alphabet with padding when the body is rebuilt.
+
+The checksum finds accidents, not attackers: who can write the folder is trusted not to lie (SECURITY.md).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import cast
+
+import pybase64
+import xxhash
+from blake3 import blake3
+
+from cachelayer.core.model import Answer, Cost, Headers, Pricing, Reading
+
+MAGIC = b"CLE1"
+INLINE_LIMIT = 16_384
+"""Bytes. An answer below this stays inside its entry (DESIGN section 5)."""
+
+_PREFIX = struct.Struct(">4sQI")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the body kept inside the entry."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """A piece of the body kept as a blob."""
+
+    digest: str
+    size: int
+    xxh3: int
+    base64: bool
+    mime: str = "application/octet-stream"
+    image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is kept under a key. Times are unix seconds, latency seconds, money USD."""
+
+    key: str
+    spec: int
+    namespace: str
+    created: float
+    expires: float | None
+    status: int
+    headers: Headers
+    template: tuple[Text | BlobRef, ...]
+    cost: Cost
+    latency: float
+    """How long the provider took, from sending to the last byte."""
+    operation: str
+    model: str
+    host: str
+    images: int
+
+    @property
+    def blobs(self) -> tuple[BlobRef, ...]:
+        """The blobs this entry needs, in body order; a digest may occur twice."""
+        return tuple(piece for piece in self.template if isinstance(piece, BlobRef))
+
+    @property
+    def body_size(self) -> int:
+        """Bytes of the body it rebuilds to."""
+        return sum(
+            len(piece.data)
+            if isinstance(piece, Text)
+            else (piece.size + 2) // 3 * 4
+            if piece.base64
+            else piece.size
+            for piece in self.template
+        )
+
+
+class Broken(Exception):
+    """Bytes that are not the entry or blob they should be. Caught by look-up: a broken entry is a miss."""
+
+
+def split(answer: Answer, reading: Reading) -> tuple[tuple[Text | BlobRef, ...], dict[str, bytes]]:
+    """Template and blobs of an answer; joining them gives ``answer.body`` again (checked here, not hoped).
+
+    Raises Broken when it would not: the caller then does not store.
+    """
+    body = answer.body
+    if len(body) < INLINE_LIMIT:
+        return (Text(body),), {}
+    template: list[Text | BlobRef] = []
+    blobs: dict[str, bytes] = {}
+
+    def keep(data: bytes, *, base64: bool, mime: str = "application/octet-stream", image: bool = False) -> None:
+        digest = blake3(data).hexdigest()
+        blobs[digest] = data
+        template.append(BlobRef(digest, len(data), xxhash.xxh3_64_intdigest(data), base64, mime, image))
+
+    def keep_text(data: bytes) -> None:
+        # Text of an answer is seldom shared, so it pays as a blob only where it would bloat the index.
+        if len(data) >= INLINE_LIMIT:
+            keep(data, base64=False)
+        elif data:
+            template.append(Text(data))
+
+    position = 0
+    view = memoryview(body)
+    for span in reading.spans:
+        data = pybase64.b64decode(view[span.start : span.end], validate=True)
+        keep_text(body[position : span.start])
+        keep(data, base64=True, mime=span.mime, image=span.image)
+        position = span.end
+    keep_text(body[position:])
+    pieces = tuple(template)
+    if join(pieces, blobs) != body:
+        raise Broken("template does not rebuild the answer")
+    return pieces, blobs
+
+
+def join(template: tuple[Text | BlobRef, ...], blobs: Mapping[str, bytes]) -> bytes:
+    """The body, from its template and the (already verified) bytes of its blobs."""
+    return b"".join(
+        piece.data
+        if isinstance(piece, Text)
+        else pybase64.b64encode(blobs[piece.digest])
+        if piece.base64
+        else blobs[piece.digest]
+        for piece in template
+    )
+
+
+def read_body(entry: Entry, blob: Callable[[str], bytes | None]) -> bytes:
+    """Rebuild the body, reading each blob through ``blob`` and checking its size and checksum.
+
+    Raises Broken when a blob is missing or not what it was.
+    """
+    found: dict[str, bytes] = {}
+    for ref in entry.blobs:
+        if ref.digest in found:
+            continue
+        data = blob(ref.digest)
+        if data is None:
+            raise Broken(f"blob {ref.digest[:12]} is missing")
+        if len(data) != ref.size or xxhash.xxh3_64_intdigest(data) != ref.xxh3:
+            raise Broken(f"blob {ref.digest[:12]} is damaged")
+        found[ref.digest] = data
+    return join(entry.template, found)
+
+
+def encode(entry: Entry) -> bytes:
+    """The record of an entry."""
+    template: list[list[object]] = []
+    literals: list[bytes] = []
+    for piece in entry.template:
+        if isinstance(piece, Text):
+            template.append(["text", len(piece.data)])
+            literals.append(piece.data)
+        else:
+            spelling = "base64" if piece.base64 else "raw"
+            template.append(
+                ["blob", piece.digest, piece.size, f"{piece.xxh3:016x}", spelling, piece.mime, piece.image]
+            )
+    head = json.dumps(
+        {
+            "key": entry.key,
+            "spec": entry.spec,
+            "namespace": entry.namespace,
+            "created": entry.created,
+            "expires": entry.expires,
+            "status": entry.status,
+            "headers": entry.headers,
+            "template": template,
+            "cost": {
+                "usd": None if entry.cost.usd is None else str(entry.cost.usd),
+                "pricing": entry.cost.pricing,
+                "reason": entry.cost.reason,
+            },
+            "latency": entry.latency,
+            "operation": entry.operation,
+            "model": entry.model,
+            "host": entry.host,
+            "images": entry.images,
+        },
+        separators=(",", ":"),
+    ).encode()
+    rest = struct.pack(">I", len(head)) + head + b"".join(literals)
+    return MAGIC + xxhash.xxh3_64_digest(rest) + rest
+
+
+def decode(record: bytes) -> Entry:
+    """The entry of a record. Raises Broken for anything that is not a whole one."""
+    try:
+        magic, checksum, head_size = _PREFIX.unpack_from(record)
+        if magic != MAGIC:
+            raise Broken("not an entry")
+        if xxhash.xxh3_64_intdigest(memoryview(record)[12:]) != checksum:
+            raise Broken("entry is damaged")
+        head = json.loads(record[_PREFIX.size : _PREFIX.size + head_size])
+        position = _PREFIX.size + head_size
+        template: list[Text | BlobRef] = []
+        for piece in head["template"]:
+            if piece[0] == "text":
+                template.append(Text(record[position : position + piece[1]]))
+                position += piece[1]
+            else:
+                _, digest, size, xxh3, spelling, mime, image = piece
+                template.append(BlobRef(digest, size, int(xxh3, 16), spelling == "base64", mime, image))
+        if position != len(record):
+            raise Broken("entry has the wrong length")
+        cost = head["cost"]
+        return Entry(
+            key=head["key"],
+            spec=head["spec"],
+            namespace=head["namespace"],
+            created=head["created"],
+            expires=head["expires"],
+            status=head["status"],
+            headers=tuple((name, value) for name, value in head["headers"]),
+            template=tuple(template),
+            cost=Cost(
+                None if cost["usd"] is None else Decimal(cost["usd"]), cast(Pricing, cost["pricing"]), cost["reason"]
+            ),
+            latency=head["latency"],
+            operation=head["operation"],
+            model=head["model"],
+            host=head["host"],
+            images=head["images"],
+        )
+    except Broken:
+        raise
+    except (struct.error, ValueError, KeyError, TypeError, IndexError, InvalidOperation) as error:
+        raise Broken(f"not an entry: {error}") from None

@@ -1,0 +1,1 @@
+"""Places where entries and blobs live."""
