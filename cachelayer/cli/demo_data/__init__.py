@@ -1,0 +1,1 @@
+"""Prompts and reference images of `cachelayer demo`; SOURCES.md says whose they are."""
