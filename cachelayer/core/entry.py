@@ -5,8 +5,8 @@ Record, one byte form (docs/storage.md):
     b"CLE1" | XXH3-64 of all that follows, 8 bytes big-endian | length of head, 4 bytes big-endian | head | literals
 
 head is JSON; its ``template`` lists the pieces of the body in order: ["text", length], taken from the literals one
-after the other, or ["blob", digest, size, xxh3_64, "raw" | "base64"]. A blob in "base64" is spelled in the standard
-alphabet with padding when the body is rebuilt.
+after the other, or ["blob", digest, size, xxh3_64, "raw" | "base64", mime, image]. A blob in "base64" is spelled in the
+standard alphabet with padding when the body is rebuilt; image is true for the pictures that were paid for.
 
 The checksum finds accidents, not attackers: who can write the folder is trusted not to lie (SECURITY.md).
 """
@@ -81,11 +81,7 @@ class Entry:
     def body_size(self) -> int:
         """Bytes of the body it rebuilds to."""
         return sum(
-            len(piece.data)
-            if isinstance(piece, Text)
-            else (piece.size + 2) // 3 * 4
-            if piece.base64
-            else piece.size
+            len(piece.data) if isinstance(piece, Text) else (piece.size + 2) // 3 * 4 if piece.base64 else piece.size
             for piece in self.template
         )
 
@@ -171,9 +167,7 @@ def encode(entry: Entry) -> bytes:
             literals.append(piece.data)
         else:
             spelling = "base64" if piece.base64 else "raw"
-            template.append(
-                ["blob", piece.digest, piece.size, f"{piece.xxh3:016x}", spelling, piece.mime, piece.image]
-            )
+            template.append(["blob", piece.digest, piece.size, f"{piece.xxh3:016x}", spelling, piece.mime, piece.image])
     head = json.dumps(
         {
             "key": entry.key,
@@ -232,7 +226,9 @@ def decode(record: bytes) -> Entry:
             headers=tuple((name, value) for name, value in head["headers"]),
             template=tuple(template),
             cost=Cost(
-                None if cost["usd"] is None else Decimal(cost["usd"]), cast(Pricing, cost["pricing"]), cost["reason"]
+                None if cost["usd"] is None else Decimal(cost["usd"]),
+                cast(Pricing, cost["pricing"]),
+                cost["reason"],
             ),
             latency=head["latency"],
             operation=head["operation"],

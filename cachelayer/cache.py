@@ -1,0 +1,266 @@
+"""Cache: the object a user makes. It opens the rooms, hands them to the runtime, and answers questions about them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cachelayer import dialects
+from cachelayer.core import canon
+from cachelayer.core.model import Asked, Request, Unkeyed
+from cachelayer.runtime import exit as program_end
+from cachelayer.runtime.engine import Engine
+from cachelayer.runtime.flights import flights_of
+from cachelayer.runtime.leases import leases_hold
+
+if TYPE_CHECKING:
+    from cachelayer.ledger.reports import Stats
+    from cachelayer.settings import Settings
+
+C = TypeVar("C")
+
+_log = logging.getLogger("cachelayer")
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What cachelayer makes of a request."""
+
+    key: str | None
+    """None when the request gets none; `reason` says why."""
+    operation: str | None
+    model: str
+    fields: dict[str, Any]
+    """The canonical request, readable."""
+    canonical: bytes
+    """The bytes that are hashed."""
+    reason: str | None
+    """Why this request is not cached, None when it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field in which two canonical requests differ; None where one has no such field."""
+
+    field: str
+    a: Any
+    b: Any
+
+
+class Cache:
+    """A cache in a folder of this machine, safe for threads, tasks and processes at once.
+
+    Every argument may also come from a CACHELAYER_<NAME> variable or from cachelayer.toml, in this order.
+    Raises ConfigError for a wrong setting. A folder that cannot be used is no error: requests are forwarded, with one
+    warning on the logger `cachelayer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        size_limit: int | str | None = None,
+        ttl: float | str | None = None,
+        namespace: str | None = None,
+        operations: Iterable[str] | None = None,
+        normalize: str | None = None,
+        prices: Mapping[str, str | int | Decimal | Mapping[str, Any]] | None = None,
+        pools: Iterable[Iterable[str]] | None = None,
+        ignore: Iterable[str] | None = None,
+        max_body: int | str | None = None,
+        finish_timeout: float | str | None = None,
+        drain_timeout: float | str | None = None,
+        disabled: bool | None = None,
+    ) -> None:
+        """
+        path: folder of store and ledger; default: the user's cache folder.
+        size_limit: bound on stored bytes, entries and blobs together ("10GB", "500MiB", or bytes).
+        ttl: how long an entry is served (seconds, or "1h", "30d"); default: until it is evicted.
+        namespace: a wall; entries of one are invisible to another.
+        operations: what is cached, of "image", "text", "embedding".
+        normalize: "prompt", "exact" or "loose" (docs/key-spec.md).
+        prices: your own prices per image in USD, by host (docs/savings.md).
+        pools: groups of scopes that share entries.
+        ignore: fields that do not count: "header:x-job-id", "query:NAME", "body:trace.id".
+        max_body: a larger request body is forwarded unread.
+        finish_timeout: how long a flight goes on after its last caller has left.
+        drain_timeout: how long close() and the end of the program wait for flights.
+        disabled: everything passes through, nothing is opened.
+        """
+        from cachelayer.settings import load_settings
+
+        self.settings: Settings = load_settings(
+            path=path,
+            size_limit=size_limit,
+            ttl=ttl,
+            namespace=namespace,
+            operations=operations,
+            normalize=normalize,
+            prices=prices,
+            pools=pools,
+            ignore=ignore,
+            max_body=max_body,
+            finish_timeout=finish_timeout,
+            drain_timeout=drain_timeout,
+            disabled=disabled,
+        )
+        self.path = Path(self.settings.path).expanduser()
+        self.drain_timeout = self.settings.drain_timeout
+        self._engine = self._open()
+        self._closed = False
+        if not self.settings.disabled:
+            program_end.register(self)
+
+    def _open(self) -> Engine:
+        from cachelayer.ledger.events import Ledger
+        from cachelayer.ledger.prices import Prices
+        from cachelayer.runtime.tier import Tier
+
+        prices = Prices(self.settings.prices)  # raises ConfigError, disabled or not
+        store = None
+        if not self.settings.disabled:
+            store = self._open_store()
+            if not leases_hold():
+                _log.warning("this platform has no record locks: one flight per key holds within one process only")
+        engine = Engine(
+            self.path,
+            self.settings.rules(),
+            Tier("local", store),
+            Ledger(self.path / "ledger"),
+            prices,
+            flights_of(self.path),
+        )
+        engine.disabled = self.settings.disabled
+        return engine
+
+    def _open_store(self) -> Any:
+        from cachelayer.core.errors import StoreError
+        from cachelayer.stores.local import open_local
+
+        try:
+            return open_local(self.path, size_limit=self.settings.size_limit)
+        except (StoreError, OSError) as error:
+            _log.warning("the store in %s is not there: %s; requests are forwarded without it", self.path, error)
+            return None
+
+    def wrap(self, client: C) -> C:
+        """A cached twin of a client, of the same type; the given one is not changed, is kept alive, shares its pool.
+
+        client: OpenAI, AsyncOpenAI, AzureOpenAI, AsyncAzureOpenAI, google.genai.Client, or a Client or AsyncClient of
+        httpx or httpx2. Raises ConfigError for anything else.
+        """
+        from cachelayer.clients.wrap import wrap
+
+        twin: C = wrap(self._engine, client)
+        return twin
+
+    def stats(self) -> Stats:
+        """The totals of the whole store, by its ledger: every process that ever used the folder counts."""
+        from cachelayer.ledger.reports import totals
+
+        return totals(self._engine.ledger, store_sizes=self._sizes())
+
+    def _sizes(self) -> tuple[int, int, int]:
+        store = self._engine.tier.store
+        if store is None:
+            return 0, 0, 0
+        try:
+            return store.sizes()
+        except Exception as error:
+            self._engine.fault("measure the store", error)
+            return 0, 0, 0
+
+    def explain(self, request: Request) -> Explanation:
+        """What the cache makes of a request, without sending it."""
+        from cachelayer.core.policy import bypass_reason
+
+        rules = self._engine.rules
+        asked = dialects.ask(request, rules.keys)
+        reason = bypass_reason(asked, rules.operations)
+        if isinstance(asked, Unkeyed):
+            return Explanation(None, None, asked.model, {}, b"", reason)
+        return Explanation(asked.key, asked.operation, asked.model, canon.fields(asked), asked.canonical, reason)
+
+    def diff(self, a: Request, b: Request) -> list[Difference]:
+        """The fields in which two requests differ, as far as their keys go; empty when they share a key.
+
+        Raises ValueError when one of them gets no key.
+        """
+        asked = [dialects.ask(request, self._engine.rules.keys) for request in (a, b)]
+        for name, one in zip("ab", asked, strict=True):
+            if isinstance(one, Unkeyed):
+                raise ValueError(f"request {name} gets no key: {one.reason}")
+        first, second = (one for one in asked if isinstance(one, Asked))
+        return [Difference(*difference) for difference in canon.differences(first, second)]
+
+    def close(self) -> None:
+        """Wait drain_timeout for flights, then let go of files. Later calls are BYPASS. Idempotent.
+
+        Never waits for flights of the event loop it is called in: use aclose there.
+        """
+        self._engine.closed = True
+        if not self._closed:
+            self.wait_idle(self.drain_timeout)
+            self.release()
+
+    async def aclose(self) -> None:
+        """Like close, in a task: flights of this loop go on meanwhile and are waited for."""
+        self._engine.closed = True
+        if not self._closed:
+            await self._engine.flights.wait_idle_async(self.drain_timeout)
+            self.release()
+
+    def flights_under_way(self) -> int:
+        """Answers that are being fetched now, by this process, into this folder."""
+        return self._engine.flights.count()
+
+    def wait_idle(self, timeout: float) -> int:
+        """Wait at most timeout seconds for flights; the number of those that did not end."""
+        return self._engine.flights.wait_idle(timeout)
+
+    def release(self) -> None:
+        """Let go of files without waiting; what close does last."""
+        self._engine.closed = True
+        if self._closed:
+            return
+        self._closed = True
+        program_end.unregister(self)
+        self._engine.workers.stop()
+        for part in (self._engine.tier.store, self._engine.ledger):
+            try:
+                if part is not None:
+                    part.close()
+            except Exception as error:
+                self._engine.fault("close", error)
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Cache:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"Cache(path={json.dumps(str(self.path))}, namespace={self.settings.namespace!r})"
+
+
+_default: Cache | None = None
+
+
+def wrap(client: C) -> C:
+    """A cached twin of a client, with a default Cache that all calls of this function share."""
+    global _default
+    if _default is None or _default._closed:
+        _default = Cache()
+    return _default.wrap(client)

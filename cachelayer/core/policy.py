@@ -1,0 +1,121 @@
+"""Pure decisions: what is looked up, what is fresh, which headers an answer keeps. The flow orders them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from urllib.parse import parse_qsl, urlsplit
+
+from blake3 import blake3
+
+from cachelayer.core.canon import KEY_VERSION
+from cachelayer.core.entry import Entry
+from cachelayer.core.model import Asked, Cost, Headers, Outcome, Request, Unkeyed
+
+HANDOVER_WAIT = 1.0
+"""Seconds that an answer waits for its entry to be committed (DESIGN section 3, rule 5)."""
+
+# Who asks, not what is asked: callers with the same values may share a failed answer.
+_CREDENTIAL_HEADERS = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "x-goog-api-key",
+        "api-key",
+        "x-api-key",
+        "cookie",
+        "openai-organization",
+        "openai-project",
+        "x-goog-user-project",
+    }
+)
+_CREDENTIAL_QUERY = frozenset({"key", "api_key", "access_token", "sig"})
+
+# An entry answers other callers, over other connections, later: it keeps neither what belonged to one caller or one
+# connection nor what was true only then. content-encoding and content-length describe bytes that are not kept.
+_DROPPED = frozenset(
+    {
+        "set-cookie",
+        "set-cookie2",
+        "retry-after",
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "proxy-authentication-info",
+        "www-authenticate",
+        "authentication-info",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "alt-svc",
+        "content-encoding",
+        "content-length",
+        "content-md5",
+        "content-digest",
+        "age",
+    }
+)
+_DROPPED_PREFIXES = ("x-ratelimit-", "ratelimit", "x-rate-limit-", "anthropic-ratelimit-", "x-cachelayer")
+
+
+def bypass_reason(asked: Asked | Unkeyed, operations: Collection[str]) -> str | None:
+    """Why a request is not looked up, None when it is."""
+    if isinstance(asked, Unkeyed):
+        return asked.reason
+    if asked.operation not in operations:
+        return "operation-off"
+    if asked.refusal is not None:
+        return asked.refusal
+    # Streams are recognised and keyed apart, but their answers are not stored yet.
+    return "stream" if asked.stream else None
+
+
+def is_servable(entry: Entry, asked: Asked) -> bool:
+    """Whether an entry says of itself that it answers this request."""
+    return entry.key == asked.key and entry.namespace == asked.namespace and entry.spec == KEY_VERSION
+
+
+def is_fresh(entry: Entry, now: float, ttl: float | None) -> bool:
+    """Whether an entry may still be served: neither its own expiry nor today's ttl (seconds) has passed."""
+    if entry.expires is not None and now >= entry.expires:
+        return False
+    return ttl is None or now < entry.created + ttl
+
+
+def credential_of(request: Request) -> bytes:
+    """A digest that is equal for requests with the same credentials. Held in memory only, never written."""
+    parts = [f"{name.lower()}:{value}" for name, value in request.headers if name.lower() in _CREDENTIAL_HEADERS]
+    query = parse_qsl(urlsplit(request.url).query, keep_blank_values=True)
+    parts += [f"?{name}:{value}" for name, value in query if name.lower() in _CREDENTIAL_QUERY]
+    return blake3("\0".join(sorted(parts)).encode("utf-8", "surrogateescape")).digest()
+
+
+def kept_headers(headers: Headers) -> Headers:
+    """The headers of an answer that an entry keeps and a joiner gets."""
+    return tuple(
+        (name, value)
+        for name, value in headers
+        if name.lower() not in _DROPPED and not name.lower().startswith(_DROPPED_PREFIXES)
+    )
+
+
+def answer_headers(
+    outcome: Outcome,
+    *,
+    key: str | None = None,
+    age: float | None = None,
+    saved: Cost | None = None,
+    reason: str | None = None,
+) -> Headers:
+    """The headers that cachelayer adds to an answer (DESIGN section 7)."""
+    added = [("x-cachelayer", outcome.value)]
+    if key is not None:
+        added.append(("x-cachelayer-key", key))
+    if age is not None:
+        added.append(("age", str(max(0, int(age)))))
+    if saved is not None and saved.usd is not None:
+        added.append(("x-cachelayer-saved-usd", f"{saved.usd:f}"))
+    if reason is not None:
+        added.append(("x-cachelayer-reason", reason))
+    return tuple(added)

@@ -1,0 +1,105 @@
+"""A tier, as the runtime uses it: a store that may fail and never breaks the call.
+
+Every failure ends as "not there", one warning per kind, and a count. After a few failures in a row the tier is left
+alone for a while (a circuit breaker): reads and writes apart, for a full disk still serves hits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from cachelayer.core.errors import NoRoom
+from cachelayer.stores.base import Store
+
+T = TypeVar("T")
+
+_log = logging.getLogger("cachelayer")
+
+_TRIES = 3
+"""Failures in a row after which the breaker opens."""
+_REST = 10.0
+"""Seconds for which an open breaker keeps calls away; one call then tries again."""
+
+
+class _Breaker:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._rest_until = 0.0
+
+    def allows(self) -> bool:
+        with self._lock:
+            return self._failures < _TRIES or time.monotonic() >= self._rest_until
+
+    def succeeded(self) -> None:
+        self._failures = 0
+
+    def failed(self) -> None:
+        with self._lock:
+            self._failures += 1
+            self._rest_until = time.monotonic() + _REST
+
+
+class Tier:
+    """A store behind its breakers. store None: the tier could not be opened, and is not there."""
+
+    def __init__(self, name: str, store: Store | None) -> None:
+        self.name, self.store = name, store
+        self.failures = 0
+        """Calls that failed, those kept away by the breaker not counted."""
+        self._reads, self._writes = _Breaker(), _Breaker()
+        self._warned: set[str] = set()
+
+    def get(self, key: str) -> bytes | None:
+        """The record, None when there is none or the tier cannot tell."""
+        return self._try(self._reads, "read", lambda store: store.get(key))
+
+    def get_blob(self, digest: str) -> bytes | None:
+        """The blob, None when there is none or the tier cannot tell."""
+        return self._try(self._reads, "read", lambda store: store.get_blob(digest))
+
+    def put(
+        self, key: str, record: bytes, blobs: Mapping[str, bytes], *, canonical: bytes, expires: float | None
+    ) -> str | None:
+        """None: kept. Else the reason: ``tier-down`` or ``no-room``."""
+
+        def write(store: Store) -> str | None:
+            try:
+                store.put(key, record, blobs, canonical=canonical, expires=expires)
+            except NoRoom as error:
+                # Not a failure of the tier: another, smaller answer may fit.
+                self._warn("store", error)
+                return "no-room"
+            return "kept"
+
+        outcome = self._try(self._writes, "write", write)
+        return None if outcome == "kept" else outcome or "tier-down"
+
+    def _try(self, breaker: _Breaker, verb: str, call: Callable[[Store], T | None]) -> T | None:
+        if self.store is None or not breaker.allows():
+            return None
+        try:
+            result = call(self.store)
+        except Exception as error:  # whatever a store may raise, the call goes on without it
+            breaker.failed()
+            self.failures += 1
+            self._warn(verb, error)
+            return None
+        breaker.succeeded()
+        return result
+
+    def _warn(self, verb: str, error: Exception) -> None:
+        kind = f"{verb} {type(error).__name__}"
+        if kind not in self._warned:
+            self._warned.add(kind)
+            _log.warning(
+                "the %s tier cannot %s (%s: %s); requests are forwarded without it",
+                self.name,
+                verb,
+                type(error).__name__,
+                error,
+            )
