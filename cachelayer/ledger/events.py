@@ -120,9 +120,7 @@ class Ledger:
         """
         moved = self._fold(wait=FOLD_WAIT)
         if moved is None:
-            raise LedgerError(
-                f"another process has been folding the ledger in {self.folder} for {FOLD_WAIT:.0f} s"
-            )
+            raise LedgerError(f"another process has been folding the ledger in {self.folder} for {FOLD_WAIT:.0f} s")
         return moved
 
     def events(self, since: float | None = None) -> Iterator[Event]:
@@ -194,9 +192,7 @@ class Ledger:
         finished: list[str] = []
         db.execute("BEGIN IMMEDIATE")
         offsets = dict(db.execute("SELECT name, offset FROM segments").fetchall())
-        db.executemany(
-            "DELETE FROM segments WHERE name = ?", [(name,) for name in offsets if name not in set(found)]
-        )
+        db.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in offsets if name not in set(found)])
         for name in found:
             # Asked BEFORE reading: what a writer adds between reading and asking would be deleted unread.
             dead = segments.is_dead(self.folder, name)
@@ -224,18 +220,14 @@ class Ledger:
 
     def _set_aside(self) -> None:
         """Move the database away if it is still the corrupt one: another process may have been faster."""
-        with contextlib.suppress(OSError, sqlite3.OperationalError), _fold_lock:
-            with segments.folding(self.folder, wait=0) as held:
-                if not held:
-                    return
-                path = self.folder / "ledger.sqlite3"
-                try:
-                    with contextlib.closing(_connect(path, "ro")) as db:
-                        if db.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",):
-                            return
-                except sqlite3.DatabaseError as error:
-                    if not _is_corrupt(error):
-                        return
+        path = self.folder / "ledger.sqlite3"
+        with contextlib.suppress(OSError), _fold_lock, segments.folding(self.folder, wait=0) as held:
+            try:
+                with contextlib.closing(_connect(path, "ro")) as db:
+                    whole = db.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+            except sqlite3.DatabaseError as error:
+                whole = not _is_corrupt(error)
+            if held and not whole:
                 self._move_aside(path)
 
     def _move_aside(self, path: Path) -> None:
@@ -248,8 +240,8 @@ class Ledger:
             with contextlib.suppress(FileNotFoundError):
                 path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
         log.warning(
-            "The ledger %s cannot be read and was moved to %s; a new one begins. Outcomes folded into the old "
-            "one are missing from reports; cached entries and outcomes not yet folded are untouched.",
+            "The ledger %s cannot be read and was moved to %s; a new one begins. Outcomes folded into the "
+            "old one are missing from reports; cached entries and outcomes not yet folded are untouched.",
             path,
             aside.name,
         )
@@ -283,7 +275,8 @@ class Ledger:
     def _view(self) -> sqlite3.Connection:
         for _ in range(100):
             with contextlib.ExitStack() as stack:
-                # Opened BEFORE the snapshot: what is folded and deleted meanwhile is seen once, here or there.
+                # Opened BEFORE the snapshot: what is folded and deleted meanwhile is seen once, here or
+                # there.
                 files: dict[str, BinaryIO] = {}
                 for name in segments.names(self.folder):
                     if (file := segments.open_segment(self.folder, name)) is not None:
@@ -368,9 +361,7 @@ class DecimalSum:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     target = ":memory:" if mode == "memory" else f"{path.absolute().as_uri()}?mode={mode}"
-    db = sqlite3.connect(
-        target, uri=mode != "memory", timeout=FOLD_WAIT, isolation_level=None, check_same_thread=False
-    )
+    db = sqlite3.connect(target, uri=mode != "memory", timeout=FOLD_WAIT, isolation_level=None, check_same_thread=False)
     try:
         for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY"):
             db.execute(f"PRAGMA {pragma}")

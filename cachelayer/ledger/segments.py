@@ -67,8 +67,8 @@ class Writer:
             if not sync:
                 return
             name, entered = self._name, self._entered
-            # Synced outside the lock, or every thread would wait for the disk. A copy, as a rotation may close
-            # the descriptor meanwhile.
+            # Synced outside the lock, or every thread would wait for the disk. A copy, as a rotation may
+            # close the descriptor meanwhile.
             copy = os.dup(fd)
         try:
             _sync(copy)
@@ -110,9 +110,7 @@ class Writer:
                 name = f"{secrets.randbits(60):015x}"
             try:
                 path = self._folder / f"{name}.segment"
-                self._fd = os.open(
-                    path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-                )
+                self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             except OSError:
                 _unlock(self._lock_fd, int(name, 16))
                 raise
@@ -228,7 +226,7 @@ def _lock_file(folder: Path) -> int:
     """The descriptor of a folder's lock file, opened once per process and never closed. Under ``_guard``."""
     path = folder / "segments.lock"
     with contextlib.suppress(FileNotFoundError):
-        # Looked up by inode BEFORE opening: a second descriptor could not be closed without dropping all locks.
+        # Looked up by inode BEFORE opening: closing a second descriptor would drop every lock.
         found = path.stat()
         if (known := _lock_files.get((found.st_dev, found.st_ino))) is not None:
             return known

@@ -1,0 +1,117 @@
+"""The user's own prices: the grammar of the ``prices`` setting. Pure.
+
+    prices = {HOST: RULE}
+    HOST   = "api.reseller.example" | "localhost:8080"            the host of the request, port included if
+    any RULE   = PRICE | "list" | {MODEL or "*": RULE below it}
+    below a model: PRICE | "list" | {OPERATION or "*": ...} or {SIZE or "*": PRICE | "list"}
+    below an operation: PRICE | "list" | {SIZE or "*": PRICE | "list"}
+    PRICE  = USD per image: "0.05", an int, or a Decimal; never a float
+
+The most specific rule that fits wins: an exact model before "*", then an exact operation before "*", then
+an exact size before "*". Where nothing fits, the host has no price of its own for that image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final, Literal, get_args
+
+from cachelayer.core.errors import ConfigError
+from cachelayer.core.model import Operation
+
+ListPrice = Literal["list"]
+Rule = Decimal | ListPrice | Mapping[str, "Rule"]
+"""A checked rule; tables have lower-case keys."""
+
+_OPERATIONS: Final = get_args(Operation)
+_HOST = re.compile(r"[a-z0-9._-]+(:[0-9]{1,5})?|\[[0-9a-f:.]+\](:[0-9]{1,5})?")
+_AMOUNT = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
+
+
+def parse(prices: Mapping[str, Any]) -> dict[str, Rule]:
+    """Checked rules by host. Raises ConfigError, in one sentence, for what the grammar does not know."""
+    if not isinstance(prices, Mapping):
+        raise ConfigError(
+            f'prices must be a table from host to price, such as {{"api.example": "0.05"}}, not {prices!r}'
+        )
+    rules: dict[str, Rule] = {}
+    for host, rule in prices.items():
+        name = str(host).lower().removesuffix(":443")
+        if not isinstance(host, str) or not _HOST.fullmatch(name):
+            raise ConfigError(f'prices: {host!r} is not a host or host:port, such as "api.example" or "localhost:8080"')
+        rules[name] = _rule(rule, f"prices[{host!r}]", ("model", "operation", "size"))
+    return rules
+
+
+def find(
+    rules: Mapping[str, Rule], host: str, models: tuple[str, ...], operation: str, size: str | None
+) -> Rule | None:
+    """The price per image, or "list", that the user gave for this; None when he gave none.
+
+    models: the spellings of the model's name, the one to prefer first.
+    """
+    rule = rules.get(host.lower())
+    return None if rule is None else _find(rule, models, operation, size)
+
+
+def _find(rule: Rule, models: tuple[str, ...], operation: str, size: str | None) -> Rule | None:
+    if not isinstance(rule, Mapping):
+        return rule
+    for model in (*models, "*"):
+        below = rule.get(model.lower())
+        if below is not None and (found := _below_model(below, operation, size)) is not None:
+            return found
+    return None
+
+
+def _below_model(rule: Rule, operation: str, size: str | None) -> Rule | None:
+    if not isinstance(rule, Mapping):
+        return rule
+    for key in (operation, "*") if rule.keys() & set(_OPERATIONS) else ():
+        below = rule.get(key)
+        if below is not None and (found := _below_operation(below, size)) is not None:
+            return found
+    return None if rule.keys() & set(_OPERATIONS) else _below_operation(rule, size)
+
+
+def _below_operation(rule: Rule, size: str | None) -> Rule | None:
+    if not isinstance(rule, Mapping):
+        return rule
+    exact = None if size is None else rule.get(size.lower())
+    return rule.get("*") if exact is None else exact
+
+
+def _rule(rule: Any, where: str, levels: tuple[str, ...]) -> Rule:
+    if not isinstance(rule, Mapping):
+        return _price(rule, where)
+    if not rule:
+        raise ConfigError(f"{where} is an empty table; give a price, or leave it out")
+    if any(not isinstance(key, str) or not key for key in rule):
+        raise ConfigError(f"{where} must have names of models, operations or sizes as its keys")
+    keys = {key.lower() for key in rule}
+    if len(keys) < len(rule):
+        raise ConfigError(f"{where} names the same key twice (upper and lower case are one)")
+    if levels[:1] == ("operation",) and not keys & set(_OPERATIONS):
+        levels = levels[1:]
+    if not levels:
+        raise ConfigError(f"{where} is one table too deep; prices go down to host, model, operation and size")
+    if levels[0] == "operation" and (unknown := keys - {*_OPERATIONS, "*"}):
+        raise ConfigError(f"{where} mixes operations with {sorted(unknown)[0]!r}; put sizes under an operation or *")
+    if levels[0] == "operation" and any(rule[key] != "list" for key in rule if key.lower() in ("text", "embedding")):
+        raise ConfigError(f'{where}: a price is per image, so for text and embedding only "list" can be said')
+    return {key.lower(): _rule(below, f"{where}[{key!r}]", levels[1:]) for key, below in rule.items()}
+
+
+def _price(price: Any, where: str) -> Decimal | ListPrice:
+    if price == "list":
+        return "list"
+    if isinstance(price, float):
+        raise ConfigError(f'{where} is a float, which cannot hold money exactly; quote it: "{price}"')
+    if isinstance(price, bool) or not isinstance(price, str | int | Decimal):
+        raise ConfigError(f'{where} must be a price per image in USD such as "0.05", or "list", not {price!r}')
+    text = format(price, "f") if isinstance(price, Decimal) else str(price).strip()
+    if not _AMOUNT.fullmatch(text):
+        raise ConfigError(f'{where} must be a price per image in USD such as "0.05", or "list", not {price!r}')
+    return Decimal(text)
