@@ -18,14 +18,14 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from decimal import Context, Decimal
+from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Cost, Event, Outcome, Pricing
 from cachelayer.ledger import segments
-from cachelayer.ledger.lines import LINE_LIMIT, Damaged, decode, encode, plain
+from cachelayer.ledger.lines import LINE_LIMIT, Damaged, add, decode, encode, plain
 
 log = logging.getLogger("cachelayer")
 
@@ -344,16 +344,12 @@ class _Tail:
 class DecimalSum:
     """SQL aggregate: the exact sum of money kept as TEXT, as TEXT; "0" of nothing."""
 
-    # Wide enough for the digits that lines.py lets through (40 before and 40 after the point) times any row
-    # count, and never the caller's own context, which may round.
-    _context: Final = Context(prec=120)
-
     def __init__(self) -> None:
         self._sum = Decimal(0)
 
     def step(self, usd: str | None) -> None:
         if usd is not None:
-            self._sum = self._context.add(self._sum, Decimal(usd))
+            self._sum = add(self._sum, Decimal(usd))
 
     def finalize(self) -> str:
         return plain(self._sum)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Final, cast
 
 import xxhash
@@ -31,6 +31,8 @@ LIST_LIMIT: Final = 32
 
 _INTEGER_LIMIT: Final = 2**63 - 1
 _MONEY = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
+# Wide enough for the digits that a line may carry (40 before and 40 after the point) times any number of lines.
+_SUM: Final = Context(prec=120)
 _PRICINGS: Final = ("exact", "estimated", "unpriced")
 
 
@@ -89,6 +91,11 @@ def decode(line: bytes) -> Event:
 def plain(usd: Decimal) -> str:
     """Money as plain decimal digits, all that it has, never in exponent notation."""
     return format(usd, "f")
+
+
+def add(a: Decimal, b: Decimal) -> Decimal:
+    """The exact sum of two amounts, whatever the caller's decimal context would round it to."""
+    return _SUM.add(a, b)
 
 
 def _event(fields: Mapping[str, Any]) -> Event:
