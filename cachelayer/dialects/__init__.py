@@ -1,0 +1,56 @@
+"""The wire formats: one file per dialect says which requests it recognises and what they ask for, another what its
+answers mean. This file asks them in turn; it is the only door for the rooms above.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cachelayer.core.jsonspan import Malformed
+from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
+from cachelayer.dialects import gemini, gemini_answer, openai_answer, openai_images
+from cachelayer.dialects.envelope import is_encoded, target_of
+from cachelayer.dialects.form import NotKeyed, Recognised, asked
+
+__all__ = ["ask", "read"]
+
+_REQUESTS: Final = {gemini.NAME: gemini, openai_images.NAME: openai_images}
+_ANSWERS: Final = {gemini.NAME: gemini_answer.read, openai_images.NAME: openai_answer.read}
+
+
+def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
+    """What a request asks for, with its key; or why it gets none. Never raises, never reads beyond the request.
+
+    Takes time linear in the size of the body. Nothing of the answer is known here: whether it may be kept is
+    ``read``'s word, and ``Asked.refusal`` names the requests whose answers never may.
+    """
+    target = target_of(request.url) if request.method == "POST" else None
+    if target is None:
+        return Unkeyed("unrecognised")
+    for dialect in _REQUESTS.values():
+        seen = dialect.recognise(target)
+        if seen is not None:
+            break
+    else:
+        return Unkeyed("unrecognised", host=target.host)
+    try:
+        if len(request.body) > rules.max_body:
+            raise NotKeyed("body-too-large")
+        if is_encoded(request.headers):
+            raise NotKeyed("content-encoding")
+        return asked(seen, dialect.understand(seen, request, rules), request, rules)
+    except NotKeyed as reason:
+        return _unkeyed(str(reason), seen)
+    except (Malformed, ValueError, RecursionError):
+        return _unkeyed("malformed", seen)
+
+
+def _unkeyed(reason: str, seen: Recognised) -> Unkeyed:
+    return Unkeyed(reason, seen.dialect, seen.scope.partition("/")[0], seen.model)
+
+
+def read(asked: Asked, answer: Answer) -> Reading:
+    """What an answer means: good or why not, what was billed, where its images lie. One parse; never raises."""
+    if asked.stream and answer.status == 200:
+        return Reading("stream")
+    return _ANSWERS[asked.dialect](asked, answer)

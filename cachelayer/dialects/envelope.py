@@ -1,0 +1,164 @@
+"""Everything of a request outside its body: scope, query, headers, content type. What may live here: what all wire
+formats have in common; nothing about bodies. The tables are those of docs/key-spec.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from cachelayer.core.canon import digest_of
+from cachelayer.core.model import Headers, Json, KeyRules
+
+_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
+
+_WHO_PAYS = """
+    authorization proxy-authorization x-goog-api-key api-key x-api-key cookie
+    openai-organization openai-project x-goog-user-project
+"""
+_HOW_IT_IS_SENT = """
+    host content-length content-type content-encoding transfer-encoding connection proxy-connection keep-alive te
+    trailer upgrade expect accept accept-encoding user-agent
+    x-goog-api-client x-server-timeout idempotency-key x-idempotency-key referer http-referer x-title
+"""
+_TRACING = """
+    traceparent tracestate baggage b3 sentry-trace x-request-id x-correlation-id x-amzn-trace-id
+    x-cloud-trace-context
+"""
+HEADERS_OUT: Final = frozenset((_WHO_PAYS + _HOW_IT_IS_SENT + _TRACING).split())
+HEADER_PREFIXES_OUT: Final = ("x-stainless-", "x-b3-", "x-datadog-", "x-cachelayer-")
+QUERY_OUT: Final = frozenset({"key", "api_key", "api-key", "access_token", "sig", "api-version"})
+QUERY_PREFIXES_OUT: Final = ("x-amz-", "x-goog-")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request's URL, taken apart. Neither userinfo nor fragment is kept."""
+
+    host: str
+    """Lower case; [:port] unless it is https on 443."""
+    path: str
+    query: tuple[tuple[str, str | None], ...]
+    """Raw (name, value) in order; value None where there is no "="."""
+
+
+def target_of(url: str) -> Target | None:
+    """None for what is not an absolute http(s) URL."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host:
+        return None
+    if ":" in host:
+        host = f"[{host}]"
+    # http's own port is spelled out, so that http and https to one host never meet.
+    if port is None:
+        port = 80 if parts.scheme == "http" else 443
+    if (parts.scheme, port) != ("https", 443):
+        host = f"{host}:{port}"
+    pairs = (segment.partition("=") for segment in parts.query.split("&") if segment)
+    return Target(host, parts.path, tuple((name, value if mark else None) for name, mark, value in pairs))
+
+
+def without_version(segments: list[str]) -> list[str]:
+    """Path segments before the API path, the API version dropped if it stands last."""
+    return segments[:-1] if segments and _VERSION.fullmatch(segments[-1]) else segments
+
+
+def pooled(scope: str, rules: KeyRules) -> str:
+    """The scope that enters the key: the first member of its pool, or itself."""
+    for pool in rules.pools:
+        if any(scope == _member(member) for member in pool):
+            return _member(pool[0])
+    return scope
+
+
+def _member(text: str) -> str:
+    """A pool's member as a scope is written. A member may be a URL, a bare host with a path, or just a name."""
+    text = text.strip()
+    target = target_of(text if "://" in text else f"https://{text}")
+    if target is None:
+        return text
+    return "/".join([target.host, *without_version([part for part in target.path.split("/") if part])])
+
+
+def query_form(query: Iterable[tuple[str, str | None]], rules: KeyRules) -> Json:
+    """The query as it counts: [name, digest of value], sorted by name, the values of one name in their order.
+
+    A parameter without "=" is [null, digest]: it may be a token, and no unknown token is written down.
+    """
+    kept = [(name, value) for name, value in query if not _query_is_out(name, rules)]
+    named = sorted(((name, value) for name, value in kept if value is not None), key=lambda pair: pair[0])
+    bare = sorted(name for name, value in kept if value is None)
+    return [[name, _digest(value)] for name, value in named] + [[None, _digest(name)] for name in bare]
+
+
+def _query_is_out(name: str, rules: KeyRules) -> bool:
+    lower = name.lower()
+    return lower in QUERY_OUT or lower.startswith(QUERY_PREFIXES_OUT) or f"query:{name}" in rules.ignore
+
+
+def header_form(headers: Headers, rules: KeyRules) -> Json:
+    """The headers as they count: name -> digests of its values, in their order."""
+    ignored = {rule.removeprefix("header:").lower() for rule in rules.ignore if rule.startswith("header:")}
+    form: dict[str, list[str]] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if lower not in HEADERS_OUT and not lower.startswith(HEADER_PREFIXES_OUT) and lower not in ignored:
+            form.setdefault(lower, []).append(_digest(value.strip()))
+    return form
+
+
+def _digest(text: str) -> str:
+    return digest_of(text.encode("utf-8", "surrogatepass"))
+
+
+_PARAMETER = re.compile(r';\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;"]+)\s*')
+
+
+def parameters(header: str) -> tuple[str, dict[str, str]] | None:
+    """A header like ``form-data; name="x"`` as its value and parameters, both names lower case, quotes removed.
+
+    None when it is not written that way, or a parameter repeats. Backslash escapes stay as they are written.
+    """
+    value, separator, _ = header.partition(";")
+    found: dict[str, str] = {}
+    position = len(value)
+    while separator and position < len(header):
+        match = _PARAMETER.match(header, position)
+        if match is None or match[1].lower() in found:
+            return None
+        found[match[1].lower()] = match[2][1:-1] if match[2].startswith('"') else match[2]
+        position = match.end()
+    return value.strip().lower(), found
+
+
+def content_type(headers: Headers) -> tuple[str, dict[str, str]] | None:
+    """The one content type of a message and its parameters; None when there is none, or more than one."""
+    values = [value for name, value in headers if name.lower() == "content-type"]
+    return parameters(values[0]) if len(values) == 1 else None
+
+
+def is_json(kind: tuple[str, dict[str, str]] | None) -> bool:
+    """Whether a content type is JSON in UTF-8."""
+    return (
+        kind is not None
+        and kind[0] == "application/json"
+        and kind[1].keys() <= {"charset"}
+        and kind[1].get("charset", "utf-8").lower() in ("utf-8", "utf8")
+    )
+
+
+def is_encoded(headers: Headers) -> bool:
+    """Whether a body is compressed."""
+    return any(
+        coding.strip().lower() not in ("", "identity")
+        for name, value in headers
+        if name.lower() == "content-encoding"
+        for coding in value.split(",")
+    )

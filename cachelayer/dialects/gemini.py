@@ -1,0 +1,188 @@
+"""Gemini's generateContent, Developer API and Vertex paths: which requests are recognised and what they ask for.
+
+What an answer means is in gemini_answer.py, the table of fields in gemini_schema.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from cachelayer.core.canon import is_reference
+from cachelayer.core.model import Json, KeyRules, Operation, Request
+from cachelayer.core.prompt import normalize
+from cachelayer.dialects.envelope import Target, content_type, is_json, without_version
+from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json
+from cachelayer.dialects.gemini_schema import BODY, PART, TOOL
+from cachelayer.dialects.schema import fold, is_url, strings, without
+
+NAME: Final = "gemini"
+_METHODS: Final = ("generateContent", "streamGenerateContent")
+_STATEFUL: Final = frozenset(
+    {"cachedcontent", "continuationtoken", "previousresponseid", "previousinteractionid", "conversation"}
+)
+"""Fields that make an answer depend on more than the request, without underscores and in lower case."""
+_BOOKKEEPING: Final = ("labels", "serviceTier")
+
+
+def recognise(target: Target) -> Recognised | None:
+    """``[/prefix][/version][/projects/P/locations/L][/publishers/P]/models/M:generateContent``, else None."""
+    segments = target.path.split("/")[1:]
+    slash = segments[-1:] == [""]
+    if slash:
+        segments.pop()
+    if len(segments) < 2 or segments[-2] != "models":
+        return None
+    model, colon, method = segments[-1].rpartition(":")
+    if not colon or not model or method not in _METHODS:
+        return None
+    before = segments[:-2]
+    if before[-2:-1] == ["publishers"]:
+        if before[-1] != "google":
+            model = f"publishers/{before[-1]}/models/{model}"
+        before = before[:-2]
+    location: list[str] = []
+    if len(before) >= 4 and before[-4] == "projects" and before[-2] == "locations":
+        location = before[-2:]
+        before = before[:-4]
+    stream = method == _METHODS[1]
+    sse = stream and ("alt", "sse") in target.query
+    return Recognised(
+        dialect=NAME,
+        scope="/".join([target.host, *without_version(before), *location]),
+        endpoint=_METHODS[0] + "/" * slash,
+        model=model,
+        # A stream is a JSON array unless it is asked for as events: two shapes of one answer.
+        response="stream" if sse else "array" if stream else "json",
+        query=tuple(pair for pair in target.query if not (sse and pair == ("alt", "sse"))),
+    )
+
+
+def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understood:
+    """What a recognised request asks for. Raises NotKeyed or Malformed."""
+    if not is_json(content_type(request.headers)):
+        raise NotKeyed("content-type")
+    raw = parse_json(request.body)
+    body = fold(BODY, raw)
+    tier = body.get("serviceTier")
+    config = _mapping(body.get("generationConfig"))
+    image_config = _mapping(config.get("imageConfig"))
+    operation = _operation(seen.model, config)
+    size = image_config.get("imageSize")
+    count = count_of(config.get("candidateCount"))
+    refusal = _refusal(body)
+    references = sum(1 for part in _parts(body) for blob in _blobs(part) if _is_image(blob))
+    ignored = [rule.removeprefix("body:").split(".") for rule in rules.ignore if rule.startswith("body:")]
+    if ignored:
+        for path in ignored:
+            raw = without(raw, path)
+        body = fold(BODY, raw)
+        config = _mapping(body.get("generationConfig"))
+    for name in _BOOKKEEPING:
+        body.pop(name, None)
+    if count is not None and config.pop("candidateCount", None) is not None and not config:
+        body.pop("generationConfig")
+    model = body.get("model")
+    if isinstance(model, str):
+        body["model"] = model.removeprefix("models/")
+    return Understood(
+        operation=operation,
+        model=seen.model,
+        body=body,
+        count=count or 1,
+        response=seen.response,
+        refusal=refusal,
+        size=size if isinstance(size, str) else None,
+        tier=tier.lower() if isinstance(tier, str) else None,
+        references=references,
+        normalized=_normalize(body, rules) if operation == "image" else (),
+    )
+
+
+def _operation(model: str, config: dict[str, Json]) -> Operation:
+    modalities = config.get("responseModalities")
+    wanted = modalities if isinstance(modalities, list) else [modalities]
+    formats = config.get("responseFormat")
+    if (
+        "image" in model.lower()
+        or config.get("imageConfig") is not None
+        or any(isinstance(one, str) and one.upper() == "IMAGE" for one in wanted)
+        or any("image" in one for one in _items(formats) if isinstance(one, dict))
+    ):
+        return "image"
+    return "text"
+
+
+def _refusal(body: dict[str, Json]) -> str | None:
+    for name, value in body.items():
+        # However it is spelled: some gateways match names without regard to case.
+        plain = name.replace("_", "").lower()
+        if plain in _STATEFUL or (plain == "tools" and (name != "tools" or not _tools_are_local(value))):
+            return "stateful"
+    for part in _parts(body):
+        if not isinstance(part, dict):
+            continue
+        answer = _mapping(part.get("functionResponse"))
+        unknown = {name: value for name, value in part.items() if name not in PART.fields}
+        if (
+            "fileData" in part
+            or any("fileData" in one for one in _items(answer.get("parts")) if isinstance(one, dict))
+            or any(is_url(text) for _, text in strings(unknown))
+        ):
+            return "reference-unknown"
+    return None
+
+
+def _tools_are_local(tools: Json) -> bool:
+    return isinstance(tools, (list, dict)) and all(
+        isinstance(tool, dict) and tool.keys() <= TOOL.fields.keys() for tool in _items(tools)
+    )
+
+
+def _is_image(blob: Json) -> bool:
+    mime = blob.get("mimeType")
+    return not isinstance(mime, str) or mime.lower().startswith("image/")
+
+
+def _blobs(part: Json) -> Iterator[dict[str, Json]]:
+    if not isinstance(part, dict):
+        return
+    answer = _mapping(part.get("functionResponse"))
+    for holder in [part, *_items(answer.get("parts"))]:
+        blob = holder.get("inlineData") if isinstance(holder, dict) else None
+        if isinstance(blob, dict) and (is_reference(blob.get("data")) or "data" in blob):
+            yield blob
+
+
+def _contents(body: dict[str, Json]) -> list[dict[str, Json]]:
+    everything = [*_items(body.get("contents")), body.get("systemInstruction")]
+    return [content for content in everything if isinstance(content, dict)]
+
+
+def _parts(body: dict[str, Json]) -> Iterator[Json]:
+    for content in _contents(body):
+        yield from _items(content.get("parts"))
+
+
+def _normalize(body: dict[str, Json], rules: KeyRules) -> tuple[str, ...]:
+    steps: dict[str, None] = {}
+    for content in _contents(body):
+        texts = [
+            part
+            for part in _items(content.get("parts"))
+            if isinstance(part, dict) and isinstance(part.get("text"), str)
+        ]
+        normal, changed = normalize([part["text"] for part in texts], rules.normalize)
+        steps |= dict.fromkeys(changed)
+        for part, text in zip(texts, normal, strict=True):
+            part["text"] = text
+    return tuple(steps)
+
+
+def _items(value: Json) -> list[Json]:
+    """A list's items; a single object may stand in place of a list of one."""
+    return value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+
+
+def _mapping(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,120 @@
+"""What an answer of Gemini's generateContent means: good or why not, what was billed, where its images lie."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cachelayer.core.model import Answer, Asked, Json, Reading, Usage
+from cachelayer.dialects.answer import is_image_data, listing, mapping, open_body, tokens
+from cachelayer.dialects.media import Piece
+
+_BLOCKED: Final = frozenset(
+    {
+        "SAFETY",
+        "RECITATION",
+        "BLOCKLIST",
+        "PROHIBITED_CONTENT",
+        "SPII",
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "MODEL_ARMOR",
+    }
+)
+"""Finish reasons that say the answer was withheld (google-genai 3.6.1, types.py, FinishReason)."""
+_NO_IMAGE: Final = frozenset({"NO_IMAGE", "IMAGE_OTHER"})
+
+
+def read(asked: Asked, answer: Answer) -> Reading:
+    """Judge an answer. Takes one parse; never raises."""
+    opened = open_body(answer)
+    if opened is None:
+        return Reading(f"status-{answer.status}" if answer.status != 200 else "incomplete")
+    document = opened.document
+    candidates = [mapping(candidate) for candidate in listing(document.get("candidates"))]
+    images: dict[int, str] = {}
+    counts = []
+    for candidate in candidates:
+        found = 0
+        for part in listing(mapping(candidate.get("content")).get("parts")):
+            blob = mapping(mapping(part).get("inlineData"))
+            mime = blob.get("mimeType")
+            if not isinstance(mime, str) or not mime.startswith("image/") or part.get("thought") is True:
+                continue
+            data = blob.get("data")
+            if not is_image_data(data):
+                found = -1
+                break
+            found += 1
+            if isinstance(data, Piece):
+                images[data.start] = mime
+        counts.append(found)
+    return Reading(
+        refusal=_refusal(asked, answer, document, candidates, counts),
+        images=sum(found for found in counts if found > 0),
+        usage=_usage(document.get("usageMetadata")),
+        spans=opened.spans(images),
+    )
+
+
+def _refusal(
+    asked: Asked, answer: Answer, document: Json, candidates: list[dict[str, Json]], counts: list[int]
+) -> str | None:
+    if answer.status != 200:
+        return f"status-{answer.status}"
+    if mapping(document.get("promptFeedback")).get("blockReason"):
+        return "blocked"
+    reasons = [candidate.get("finishReason") for candidate in candidates]
+    if any(reason in _BLOCKED for reason in reasons if isinstance(reason, str)):
+        return "blocked"
+    if "MAX_TOKENS" in reasons:
+        return "truncated"
+    if any(reason in _NO_IMAGE for reason in reasons if isinstance(reason, str)):
+        return "no-image"
+    if not candidates or "error" in document or any(reason != "STOP" for reason in reasons) or -1 in counts:
+        return "incomplete"
+    if asked.operation != "image":
+        has_parts = [listing(mapping(candidate.get("content")).get("parts")) for candidate in candidates]
+        return None if all(has_parts) and len(candidates) >= asked.count else "incomplete"
+    if not any(counts):
+        return "no-image"
+    return None if all(counts) and len(candidates) >= asked.count else "incomplete"
+
+
+def _usage(value: Json) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    prompt = tokens(value.get("promptTokenCount"))
+    tools = tokens(value.get("toolUsePromptTokenCount"))
+    total_in = None if prompt is None else prompt + (tools or 0)
+    candidates, thoughts = tokens(value.get("candidatesTokenCount")), tokens(value.get("thoughtsTokenCount"))
+    total_out = None if candidates is None and thoughts is None else (candidates or 0) + (thoughts or 0)
+    image_in = _modality(value.get("promptTokensDetails"))
+    image_out = _modality(value.get("candidatesTokensDetails"))
+    if total_in is None or (image_in is not None and image_in > total_in):
+        image_in = None
+    if candidates is None or (image_out is not None and image_out > candidates):
+        image_out = None
+    tier = value.get("serviceTier") or value.get("trafficType")
+    return Usage(
+        text_in=None if image_in is None or total_in is None else total_in - image_in,
+        image_in=image_in,
+        cached_in=tokens(value.get("cachedContentTokenCount")),
+        text_out=None if image_out is None or total_out is None else total_out - image_out,
+        image_out=image_out,
+        total_out=total_out,
+        total_in=total_in,
+        detailed=image_out is not None,
+        tier=tier.lower() if isinstance(tier, str) else None,
+    )
+
+
+def _modality(details: Json) -> int | None:
+    """Image tokens of a list of details; None when there is no list. A list without IMAGE says 0."""
+    if not isinstance(details, list) or not details:
+        return None
+    return sum(
+        tokens(entry.get("tokenCount")) or 0
+        for entry in details
+        if isinstance(entry, dict) and entry.get("modality") == "IMAGE"
+    )

@@ -1,0 +1,81 @@
+"""multipart/form-data (RFC 7578), strictly. What may live here: taking one form apart; no field names.
+
+Strict, because a parser that forgives reads a form in a way the server may not: such a form gets no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cachelayer.core.jsonspan import Malformed
+from cachelayer.dialects.envelope import parameters
+
+_TRANSPARENT = ("binary", "8bit", "7bit")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a form. The filename itself is not kept: it says nothing about what is asked."""
+
+    name: str
+    data: memoryview
+    mime: str | None
+    """As its content-type says, None when it has none."""
+    is_file: bool
+    """Whether it has a filename."""
+
+    def text(self) -> str | None:
+        """The value of a text field; None for bytes that are no UTF-8."""
+        try:
+            return str(self.data, "utf-8")
+        except UnicodeDecodeError:
+            return None
+
+
+def parts(body: bytes, boundary: str) -> Iterator[Part]:
+    """The parts of a form in their order. Raises Malformed for anything but a whole, plainly written form."""
+    if not boundary or not boundary.isascii():
+        raise Malformed("no boundary")
+    mark = b"--" + boundary.encode("ascii")
+    delimiter = b"\r\n" + mark
+    if not body.startswith(mark):
+        raise Malformed("does not begin with its boundary")
+    position = len(mark)
+    view = memoryview(body)
+    found = False
+    while body[position : position + 2] == b"\r\n":
+        found = True
+        head_end = body.find(b"\r\n\r\n", position)
+        data_end = body.find(delimiter, position + 2)
+        if head_end == -1 or data_end == -1 or data_end < head_end + 4 - 2:
+            raise Malformed("part without end")
+        # An empty part's delimiter begins with the line break that ends its head.
+        data_start = head_end + 4
+        if data_end < data_start:
+            raise Malformed("part without body")
+        yield _part(body[position + 2 : head_end], view[data_start:data_end])
+        position = data_end + len(delimiter)
+    if not found or body[position : position + 2] != b"--" or body[position + 2 :] not in (b"", b"\r\n"):
+        raise Malformed("form without end")
+
+
+def _part(head: bytes, data: memoryview) -> Part:
+    headers: dict[str, str] = {}
+    for line in head.decode().split("\r\n"):
+        name, separator, value = line.partition(":")
+        if not separator or name.lower() in headers:
+            raise Malformed("broken part header")
+        headers[name.lower()] = value.strip()
+    disposition = parameters(headers.pop("content-disposition", ""))
+    mime = headers.pop("content-type", None)
+    headers.pop("content-length", None)
+    if headers.pop("content-transfer-encoding", "binary").lower() not in _TRANSPARENT or headers:
+        raise Malformed("part with a header of unknown meaning")
+    if disposition is None or disposition[0] != "form-data" or "name" not in disposition[1]:
+        raise Malformed("part without a name")
+    if not disposition[1].keys() <= {"name", "filename", "filename*"}:
+        raise Malformed("part with a parameter of unknown meaning")
+    return Part(
+        disposition[1]["name"], data, mime or None, not disposition[1].keys().isdisjoint({"filename", "filename*"})
+    )

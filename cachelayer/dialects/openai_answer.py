@@ -1,0 +1,91 @@
+"""What an answer of images/generations or images/edits means: good or not, what was billed, where its images lie."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cachelayer.core.model import Answer, Asked, Json, Reading, Usage
+from cachelayer.dialects.answer import is_image_data, listing, mapping, open_body, tokens
+from cachelayer.dialects.media import Piece
+
+_MIMES: Final = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "svg": "image/svg+xml",
+}
+_UNNAMED: Final = "application/octet-stream"
+
+
+def read(asked: Asked, answer: Answer) -> Reading:
+    """Judge an answer. Takes one parse; never raises."""
+    opened = open_body(answer)
+    if opened is None:
+        return Reading(f"status-{answer.status}" if answer.status != 200 else "incomplete")
+    document = opened.document
+    named = document.get("output_format")
+    mime = _MIMES.get(named, _UNNAMED) if isinstance(named, str) else _UNNAMED
+    images: dict[int, str] = {}
+    whole = by_url = 0
+    data = listing(document.get("data"))
+    for item in map(mapping, data):
+        encoded = item.get("b64_json")
+        if is_image_data(encoded):
+            whole += 1
+            if isinstance(encoded, Piece):
+                media_type = item.get("media_type")
+                images[encoded.start] = media_type if isinstance(media_type, str) else mime
+        elif not encoded and isinstance(item.get("url"), str):
+            by_url += 1
+    size, quality = document.get("size"), document.get("quality")
+    refusal: str | None = None
+    if answer.status != 200:
+        refusal = f"status-{answer.status}"
+    elif document.get("error"):
+        refusal = "incomplete"
+    elif by_url:
+        refusal = "image-url"
+    elif not data:
+        refusal = "no-image"
+    elif whole < len(data) or whole < asked.count:
+        refusal = "incomplete"
+    return Reading(
+        refusal=refusal,
+        images=whole,
+        usage=_usage(document),
+        spans=opened.spans(images),
+        size=size if isinstance(size, str) else None,
+        quality=quality if isinstance(quality, str) else None,
+    )
+
+
+def _usage(document: dict[str, Json]) -> Usage | None:
+    value = document.get("usage")
+    if not isinstance(value, dict):
+        return None
+    total_in, text_in, image_in, cached_in = _side(value, "input")
+    total_out, text_out, image_out, _ = _side(value, "output")
+    tier = document.get("service_tier", value.get("service_tier"))
+    return Usage(
+        text_in=text_in,
+        image_in=image_in,
+        cached_in=cached_in,
+        text_out=text_out,
+        image_out=image_out,
+        total_out=total_out,
+        total_in=total_in,
+        detailed=image_out is not None,
+        tier=tier.lower() if isinstance(tier, str) else None,
+    )
+
+
+def _side(usage: dict[str, Json], side: str) -> tuple[int | None, int | None, int | None, int | None]:
+    """(total, text, image, cached) tokens of one side."""
+    total = tokens(usage.get(f"{side}_tokens"))
+    details = mapping(usage.get(f"{side}_tokens_details"))
+    image, cached = tokens(details.get("image_tokens")), tokens(details.get("cached_tokens"))
+    if total is None or image is None or image > total:
+        return total, None, None, cached
+    # The remainder, not text_tokens: text and image then add up to the total whatever else the block names.
+    return total, total - image, image, cached

@@ -1,0 +1,214 @@
+"""OpenAI-compatible images/generations and images/edits: which requests are recognised and what they ask for.
+
+What an answer means is in openai_answer.py. Field tables: openai-python 3.57.0, openai/types/image_generate_params.py
+and image_edit_params.py; docs/key-spec.md names the page of each folded default.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from cachelayer.core.canon import digest_of, escape, reference
+from cachelayer.core.jsonspan import Malformed
+from cachelayer.core.model import Json, KeyRules, Request
+from cachelayer.core.prompt import normalize
+from cachelayer.dialects import media, multipart
+from cachelayer.dialects.envelope import Target, content_type, is_json, without_version
+from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json
+from cachelayer.dialects.schema import fold, is_url, known, plain, strings, without
+
+NAME: Final = "openai-images"
+_ENDPOINTS: Final = ("generations", "edits")
+
+_BODY: Final = known(
+    "prompt",
+    "background",
+    "complexity",
+    "frame_count",
+    "frame_duration_ms",
+    "input_fidelity",
+    "model",
+    "moderation",
+    "n",
+    "output_compression",
+    "output_format",
+    "partial_images",
+    "quality",
+    "response_format",
+    "size",
+    "stream",
+    "style",
+    "user",
+    "safety_identifier",
+    "metadata",
+    "service_tier",
+    svg=known("model", config=True, reasoning=known("effort", config=True)),
+)
+_AUTO: Final = {
+    "generations": ("size", "quality", "background", "moderation"),
+    "edits": ("size", "quality", "background"),
+}
+"""Fields whose documented default is ``auto``, so that saying it and leaving it out are the same."""
+_BOOKKEEPING: Final = ("user", "safety_identifier", "metadata", "service_tier")
+_IMAGES: Final = ("images", "image", "mask", "markup")
+"""Fields that hold images: data: URLs in JSON, files in a form."""
+_INTEGERS: Final = ("n", "output_compression", "partial_images", "frame_count", "frame_duration_ms")
+"""Known fields that a form spells as text."""
+_STATEFUL: Final = frozenset({"tools", "previousresponseid", "previousinteractionid", "conversation"})
+_REFERENCE_BY_ID: Final = ("file_id", "file_ids")
+
+
+def recognise(target: Target) -> Recognised | None:
+    """``[/prefix][/version]/images/generations`` or ``/images/edits``, else None."""
+    segments = target.path.split("/")[1:]
+    slash = segments[-1:] == [""]
+    if slash:
+        segments.pop()
+    if len(segments) < 2 or segments[-2] != "images" or segments[-1] not in _ENDPOINTS:
+        return None
+    before = segments[:-2]
+    # Azure names the model by its deployment.
+    deployment = before[-1] if before[-3:-1] == ["openai", "deployments"] else ""
+    return Recognised(
+        dialect=NAME,
+        scope="/".join([target.host, *without_version(before)]),
+        endpoint=f"images/{segments[-1]}" + "/" * slash,
+        model=deployment,
+        response="json",
+        query=target.query,
+    )
+
+
+def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understood:
+    """What a recognised request asks for. Raises NotKeyed or Malformed."""
+    edits = seen.endpoint.startswith("images/edits")
+    kind = content_type(request.headers)
+    if is_json(kind):
+        raw = parse_json(request.body)
+    elif edits and kind is not None and kind[0] == "multipart/form-data":
+        raw = _form(request.body, kind[1].get("boundary", ""))
+    else:
+        raise NotKeyed("content-type")
+    auto = _AUTO["edits" if edits else "generations"]
+    body = _fold(raw, auto)
+    stream = body.get("stream") is True
+    tier = body.get("service_tier")
+    size, quality = body.get("size"), body.get("quality")
+    count = count_of(body.get("n"))
+    model = body.get("model")
+    refusal = _refusal(body)
+    references = sum(len(_as_list(body.get(name))) for name in _IMAGES)
+    ignored = [rule.removeprefix("body:").split(".") for rule in rules.ignore if rule.startswith("body:")]
+    if ignored:
+        for path in ignored:
+            raw = without(raw, path)
+        body = _fold(raw, auto)
+    for name in _BOOKKEEPING:
+        body.pop(name, None)
+    if count is not None:
+        body.pop("n", None)
+    if isinstance(body.get("stream"), bool):
+        del body["stream"]
+    if isinstance(model, str):
+        body.pop("model", None)
+    prompt = body.get("prompt")
+    normalized: tuple[str, ...] = ()
+    if isinstance(prompt, str):
+        (body["prompt"],), normalized = normalize([prompt], rules.normalize)
+    return Understood(
+        operation="image",
+        model=model if isinstance(model, str) else seen.model or None,
+        body=body,
+        count=count or 1,
+        response="stream" if stream else "json",
+        refusal=refusal,
+        size=size if isinstance(size, str) else None,
+        quality=quality if isinstance(quality, str) else None,
+        tier=tier.lower() if isinstance(tier, str) else None,
+        references=references,
+        normalized=normalized,
+    )
+
+
+def _fold(raw: dict[str, Json], auto: tuple[str, ...]) -> dict[str, Json]:
+    body: dict[str, Json] = fold(_BODY, {name: value for name, value in raw.items() if name not in _IMAGES})
+    for name in auto:
+        if body.get(name) == "auto":
+            del body[name]
+    for name in _IMAGES:
+        if raw.get(name) is not None:
+            body[name] = _image(raw[name])
+    return body
+
+
+def _image(value: Json) -> Json:
+    """An image or a list of them; content that the request holds itself becomes {"mime", "data"}."""
+    if isinstance(value, list):
+        return [_image(item) for item in value]
+    if isinstance(value, media.Formed):
+        return value.form
+    if isinstance(value, dict):
+        there = {name: item for name, item in value.items() if item is not None}
+        for name in ("image_url", "url"):
+            # {"image_url": U} is OpenAI's way, {"type": "image_url", "url": U} xAI's. With anything more it is kept.
+            if there.keys() - {"type"} == {name} and there.get("type", "image_url") == "image_url":
+                found = media.data_url(there[name])
+                if found is not None:
+                    return {"mime": found[0], "data": found[1]}
+        return {
+            escape(name): _image(item) if name in ("image_url", "url") else plain(item) for name, item in there.items()
+        }
+    found = media.data_url(value)
+    return plain(value) if found is None else {"mime": found[0], "data": found[1]}
+
+
+def _refusal(body: dict[str, Json]) -> str | None:
+    if any(name.replace("_", "").lower() in _STATEFUL for name in body):
+        return "stateful"
+    for name in _IMAGES:
+        for one in _as_list(body.get(name)):
+            # A bare string that holds no content (an id, a path) is a reference too.
+            if isinstance(one, str) and not one.startswith("data:") and media.decode(one.encode()) is None:
+                return "reference-unknown"
+    rest = {name: value for name, value in body.items() if name not in ("prompt", *_BOOKKEEPING)}
+    if any(is_url(text) or name in _REFERENCE_BY_ID for name, text in strings(rest)):
+        return "reference-unknown"
+    return None
+
+
+def _as_list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _form(body: bytes, boundary: str) -> dict[str, Json]:
+    """A form as the JSON body that asks the same."""
+    fields: dict[str, list[Json]] = {}
+    for part in multipart.parts(body, boundary):
+        name = "image" if part.name == "image[]" else part.name
+        fields.setdefault(name, []).append(_field(name, part))
+    raw: dict[str, Json] = {}
+    for name, values in fields.items():
+        if name == "image":
+            raw["images"] = values
+        elif name == "images":
+            # Not a field of the form: kept, but never taken for the images of a JSON body.
+            raw.setdefault("images", media.Formed({"$form": [plain(value) for value in values]}))
+        else:
+            # Which of several fields of one name counts is the server's secret.
+            raw[name] = values[0] if len(values) == 1 else media.Formed({"$form": [plain(value) for value in values]})
+    if {"image", "images"} <= fields.keys():
+        raise Malformed("images in two ways")
+    return raw
+
+
+def _field(name: str, part: multipart.Part) -> Json:
+    text = None if part.is_file or part.mime is not None else part.text()
+    if text is None:
+        data = reference(digest_of(part.data), len(part.data))
+        return media.Formed({"data": data} if part.mime is None else {"mime": part.mime, "data": data})
+    if name in _INTEGERS and re.fullmatch(r"(0|[1-9][0-9]{0,8})", text):
+        return int(text)
+    if name == "stream" and text in ("true", "false"):
+        return text == "true"
+    return text
