@@ -1,0 +1,21 @@
+"""One image request, as the tests send it: small, quick to render, different for each prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PATH = "/v1/images/generations"
+
+
+def body(prompt: str = "a lighthouse at dusk", **fields: Any) -> dict[str, Any]:
+    return {"model": "gpt-image-2", "prompt": prompt, "size": "64x64", "quality": "low", **fields}
+
+
+def gemini_body(prompt: str = "a lighthouse at dusk", **config: Any) -> dict[str, Any]:
+    return {
+        "contents": [{"role": "user", "parts": [{"text": prompt}]}],
+        "generationConfig": {"responseModalities": ["IMAGE"], **config},
+    }
+
+
+GEMINI_PATH = "/v1beta/models/gemini-3-pro-image:generateContent"

@@ -1,0 +1,78 @@
+"""Fixtures that every room's tests share: a store of their own and a simulator on a real socket."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cachelayer
+from cachelayer.simulator import Simulator
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the developer's own CACHELAYER_ variables, cache folder or cachelayer.toml."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(("CACHELAYER_", "OPENAI_", "GEMINI_", "GOOGLE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def cache(folder: Path) -> Iterator[cachelayer.Cache]:
+    with cachelayer.Cache(path=folder) as cache:
+        yield cache
+
+
+Program = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """Start a Python program in a process of its own: program(source, *arguments); arguments arrive as `args`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(source: str, *arguments: Any) -> subprocess.Popen[str]:
+        preamble = "import json, sys, os, warnings\nwarnings.simplefilter('error')\nargs = json.loads(sys.argv[1])\n"
+        process = subprocess.Popen(
+            [sys.executable, "-c", preamble + textwrap.dedent(source), json.dumps([str(a) for a in arguments])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 60) -> str:
+    """What a program printed; fails with its stderr when it did not exit with 0."""
+    out, err = process.communicate(timeout=timeout)
+    assert process.returncode == 0, err
+    return out
