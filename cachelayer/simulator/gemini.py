@@ -25,9 +25,7 @@ THOUGHT_TOKENS = 200
 """Thinking tokens of every answer of gemini-3-pro-image: constant, so that a price can be worked out by
 hand."""
 
-_PATH = re.compile(
-    r"/v\d[^/]*/(?:[^/]+/)*?(?:models)/(?P<model>[^/:]+):(?P<verb>generateContent|streamGenerateContent)/?$"
-)
+_PATH = re.compile(r"/v\d[^/]*/(?:[^/]+/)*?models/(?P<model>[^/:]+):(?P<verb>generateContent|streamGenerateContent)/?$")
 _HEAD = 350_000
 """Characters of a reference image's base64 that are decoded to find its shape."""
 
@@ -222,9 +220,7 @@ def _produce(ask: _Ask, call: Call) -> tuple[list[list[dict[str, Any]]], Tokens]
             said = f"Here is your image: {ask.prompt[:80]}\n\n"
             spoken += sizes.text_tokens(said)
             parts.append({"text": said})
-        picture = render(
-            ask.prompt, *pixels, ask.format, seed=call.seed, index=index, references=ask.references
-        )
+        picture = render(ask.prompt, *pixels, ask.format, seed=call.seed, index=index, references=ask.references)
         parts.append(_inline(picture))
         if ask.thinks:
             signed = call.random(f"signature {index}")
@@ -251,9 +247,7 @@ def _chunks(
     whole = _tail(ask, call, tokens)
     if call.behaviour is Behaviour.BLOCK:
         if call.block_image:
-            message = (
-                "Unable to show the generated image. The model did not generate it, it violates our policies."
-            )
+            message = "Unable to show the generated image. The model did not generate it, it violates our policies."
             whole["candidates"] = [{"finishReason": "IMAGE_SAFETY", "finishMessage": message, "index": 0}]
         else:
             whole["promptFeedback"] = {"blockReason": "PROHIBITED_CONTENT", "safetyRatings": _SAFETY}
@@ -341,8 +335,6 @@ def _error(call: Call, code: int, status: str, message: str) -> Reply:
     error: dict[str, Any] = {"code": code, "message": message, "status": status}
     headers = _headers(call, "application/json; charset=UTF-8")
     if call.behaviour is Behaviour.RATE_LIMIT:
-        error["details"] = [
-            {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{call.retry_after}s"}
-        ]
+        error["details"] = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{call.retry_after}s"}]
         headers += (("Retry-After", str(call.retry_after)),)
     return Reply(code, headers, (_dump({"error": error}),))

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from cachelayer.simulator.behaviour import Behaviour, Call, Director
 
-KEEP_BYTES = 1_000_000_000
-"""Bytes of request bodies kept at most, so that a bench with 400 MB requests does not fill the memory."""
+KEEP_BYTES = 512_000_000
+"""Bytes of request bodies kept at most (the newest body always), so that 400 MB requests do not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,7 @@ class Journal:
         with self._changed:
             self._requests.append(request)
             self._kept_bytes += len(request.body)
-            while len(self._requests) > self._keep or (
-                self._kept_bytes > KEEP_BYTES and len(self._requests) > 1
-            ):
+            while len(self._requests) > self._keep or (self._kept_bytes > KEEP_BYTES and len(self._requests) > 1):
                 self._kept_bytes -= len(self._requests.popleft().body)
 
     def requests(self) -> list[Recorded]:

@@ -28,7 +28,9 @@ differ."""
 
 _PATH = re.compile(r"(?:/deployments/(?P<deployment>[^/]+))?/images/(?P<verb>generations|edits)/?$")
 _HEAD = 350_000
-_MOST_IMAGES = 16
+"""Bytes or characters of a reference image that are looked at to find its shape."""
+
+_FORMATS: dict[str, Format] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +148,9 @@ def _read(target: Target, content_type: str, body: bytes) -> _Ask:
     quality = {"auto": "high", "standard": "medium", "hd": "high"}.get(str(quality), str(quality))
     if quality not in ("low", "medium", "high"):
         raise BadRequest(f"Invalid value: {quality!r}.", "quality")
-    format_: Any = {None: "png", "jpg": "jpeg"}.get(fields.get("output_format"), fields.get("output_format"))
-    if format_ not in ("png", "jpeg", "webp"):
-        raise BadRequest(f"Invalid value: {format_!r}.", "output_format")
+    wanted = str(fields.get("output_format") or "png")
+    if wanted not in _FORMATS:
+        raise BadRequest(f"Invalid value: {wanted!r}.", "output_format")
     return _Ask(
         model=str(model),
         prompt=prompt,
@@ -156,7 +158,7 @@ def _read(target: Target, content_type: str, body: bytes) -> _Ask:
         width=width,
         height=height,
         quality=quality,
-        format=format_,
+        format=_FORMATS[wanted],
         background="transparent" if fields.get("background") == "transparent" else "opaque",
         stream=fields.get("stream") in (True, "true", "True", "1"),
         partials=min(3, max(0, _integer(fields, "partial_images", 0))),
@@ -315,9 +317,7 @@ def _events(
         message = "The model did not generate an image."
         error = {"type": "image_generation_error", "message": message, "code": None, "param": None}
         events.append({"type": "error", "error": error})
-    return tuple(
-        b"event: %s\ndata: %s\n\n" % (event["type"].encode(), json.dumps(event).encode()) for event in events
-    )
+    return tuple(b"event: %s\ndata: %s\n\n" % (event["type"].encode(), json.dumps(event).encode()) for event in events)
 
 
 def _base64(picture: Picture) -> str:
@@ -347,9 +347,7 @@ def _headers(call: Call, content_type: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _error(
-    call: Call, status: int, message: str, *, kind: str, code: str | None, param: str | None = None
-) -> Reply:
+def _error(call: Call, status: int, message: str, *, kind: str, code: str | None, param: str | None = None) -> Reply:
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     headers = _headers(call, "application/json")
     if call.behaviour is Behaviour.RATE_LIMIT:

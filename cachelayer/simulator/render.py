@@ -165,9 +165,7 @@ def _plain_png(text: str, width: int, height: int, colour: Colour, grain: bytes)
     rows = len(grain) // stride
     row = b"\0" + bytes(colour) * width
     packed = [packer.compress(row) for _ in range(height - rows)]
-    packed += [
-        packer.compress(b"\0" + grain[start : start + stride]) for start in range(0, len(grain), stride)
-    ]
+    packed += [packer.compress(b"\0" + grain[start : start + stride]) for start in range(0, len(grain), stride)]
     packed.append(packer.flush())
     return b"".join(
         (

@@ -49,7 +49,7 @@ class Simulator:
     latencies, ids, cookies and ``created`` on (seed, ordinal of the call). Only the Date header and the
     rate limit read a clock.
     port: 0 lets the system choose. compress: gzip JSON answers for clients that accept it.
-    keep_requests: how many requests ``requests`` holds at most (and at most a gigabyte of bodies).
+    keep_requests: how many requests ``requests`` holds at most (and at most 512 MB of bodies).
 
     A generation call is a POST to a path of one of the two formats; everything else (``GET /v1/models``) is
     answered and recorded, but neither counted nor drawn for. Credentials are not checked. Raises ValueError
@@ -78,9 +78,7 @@ class Simulator:
             Behaviour.TRUNCATE: truncate_rate,
             Behaviour.DISCONNECT: disconnect_rate,
         }
-        director = Director(
-            latency=latency, rates=rates, rate_limit=rate_limit, seed=seed, clock=time.monotonic
-        )
+        director = Director(latency=latency, rates=rates, rate_limit=rate_limit, seed=seed, clock=time.monotonic)
         self._journal = Journal(director, keep_requests)
         self._wanted_port = port
         self._compress = compress
@@ -114,7 +112,6 @@ class Simulator:
         self._gate.set()
         server.shutdown()
         thread.join()
-        server.server_close()
         server.hang_up()
 
     def __enter__(self) -> Self:
@@ -195,9 +192,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        thread = threading.Thread(
-            target=self.process_request_thread, args=(request, client_address), daemon=True
-        )
+        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
         with self._lock:
             self._open[request] = thread
         thread.start()
@@ -208,7 +203,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().shutdown_request(request)
 
     def hang_up(self) -> None:
-        """Close all connections and wait for their threads, at most 5 s each."""
+        """Close the port and all connections and wait for their threads, at most 5 s each."""
+        # Shut down, not only closed: a forked child that inherited a socket must not keep it alive.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.server_close()
         with self._lock:
             rest = list(self._open.items())
             for connection, _ in rest:
