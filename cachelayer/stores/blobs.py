@@ -1,0 +1,203 @@
+"""The blob files: ``blobs/ab/<64 hex>`` holds the bytes and nothing else. Only file operations live here.
+
+A file is written under a temporary name in ``incoming/``, synced, and renamed into place; a collector renames it to
+``trash/`` before it goes. Names there begin with the token of the writer at work (writers.py). Symbolic links are
+never followed, anything that is not a plain file is as good as missing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+DIGEST = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a planted FIFO would wait for ever.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Unfit(Exception):
+    """What lies in a blob's place is not a plain file, or cannot be read."""
+
+
+class BlobFiles:
+    """The files of one store. Every digest must have matched DIGEST before it becomes a path here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.blobs = folder / "blobs"
+        self.incoming = folder / "incoming"
+        self.trash = folder / "trash"
+
+    def create(self) -> None:
+        """Make the folders that are missing, mode 0700. Raises OSError when one is there but not a folder."""
+        for folder in (self.blobs, self.incoming, self.trash):
+            make_folder(folder)
+
+    def path(self, digest: str) -> Path:
+        return self.blobs / digest[:2] / digest
+
+    def read(self, digest: str) -> bytes | None:
+        """The bytes of a blob, None when there is none. Not verified. Raises Unfit."""
+        try:
+            with self._shelf(digest) as shelf:
+                file = os.open(digest, _READ, dir_fd=shelf)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unfit(error.strerror) from None
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise Unfit("not a plain file")
+            # One read into one fresh buffer: page faults, not copies, are what a large blob costs (PERF-FACTS).
+            data = os.read(file, status.st_size)
+            while len(data) < status.st_size:  # a read ends at 2 GB, or where the file was cut short meanwhile
+                more = os.read(file, status.st_size - len(data))
+                if not more:
+                    break
+                data += more
+            return data
+        except OSError as error:
+            raise Unfit(error.strerror) from None
+        finally:
+            os.close(file)
+
+    def holds(self, digest: str, data: bytes) -> bool:
+        """Whether a blob is there and whole. Compares the bytes: cheaper than any hash, and certain."""
+        if self.size(digest) != len(data):
+            return False
+        try:
+            return self.read(digest) == data
+        except Unfit:
+            return False
+
+    def size(self, digest: str) -> int | None:
+        """Bytes of the file in a blob's place, None when there is no plain file."""
+        try:
+            with self._shelf(digest) as shelf:
+                status = os.stat(digest, dir_fd=shelf, follow_symlinks=False)
+        except OSError:
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def write(self, digest: str, data: bytes, name: str) -> None:
+        """Put a blob in its place, replacing what is there; durable when it returns. Leaves nothing when it raises.
+
+        name: of the temporary file.
+        """
+        temporary = self.incoming / name
+        try:
+            file = os.open(temporary, _CREATE, 0o600)
+            try:
+                os.fchmod(file, 0o600)  # whatever the umask
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(file, view) :]
+                os.fsync(file)
+            finally:
+                os.close(file)
+            with self._shelf(digest, make=True) as shelf:
+                os.replace(temporary, digest, dst_dir_fd=shelf)
+                os.fsync(shelf)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def discard(self, digest: str, token: str) -> bool:
+        """Rename a blob to the trash of a writer; False when there is none."""
+        try:
+            with self._shelf(digest) as shelf:
+                os.rename(digest, self._discarded(digest, token), src_dir_fd=shelf)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def put_back(self, digest: str, token: str) -> None:
+        """Undo discard(); what has come into its place meanwhile stays."""
+        discarded = self._discarded(digest, token)
+        with suppress(FileExistsError, FileNotFoundError), self._shelf(digest, make=True) as shelf:
+            os.link(discarded, digest, dst_dir_fd=shelf, follow_symlinks=False)
+        self.destroy(digest, token)
+
+    def destroy(self, digest: str, token: str) -> None:
+        """Finish discard()."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._discarded(digest, token))
+
+    def walk(self) -> Iterator[tuple[str, int]]:
+        """(digest, bytes) of every file that is in a blob's place; anything else in there is passed over."""
+        for shelf in _names(self.blobs):
+            if re.fullmatch(r"[0-9a-f]{2}", shelf) and not (self.blobs / shelf).is_symlink():
+                for digest in _names(self.blobs / shelf):
+                    if DIGEST.match(digest) and digest.startswith(shelf):
+                        size = self.size(digest)
+                        if size is not None:
+                            yield digest, size
+
+    def unfinished(self) -> list[tuple[str, str]]:
+        """(token, file name) of all temporary files."""
+        return [(name.partition("-")[0], name) for name in _names(self.incoming)]
+
+    def abandon(self, name: str) -> None:
+        """Remove the temporary file of a dead writer."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.incoming / name)
+
+    def discarded(self) -> list[tuple[str, str]]:
+        """(token, digest) of all files in the trash."""
+        pairs = [name.partition("-")[::2] for name in _names(self.trash)]
+        return [(token, digest) for token, digest in pairs if DIGEST.match(digest)]
+
+    def _discarded(self, digest: str, token: str) -> Path:
+        return self.trash / f"{token}-{digest}"
+
+    @contextmanager
+    def _shelf(self, digest: str, *, make: bool = False) -> Iterator[int]:
+        """The folder of a digest, opened so that no link in its place is followed."""
+        path = self.blobs / digest[:2]
+        try:
+            shelf = os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            if not make:
+                raise
+            make_folder(path)
+            sync_folder(self.blobs)
+            shelf = os.open(path, _DIRECTORY)
+        try:
+            yield shelf
+        finally:
+            os.close(shelf)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of mode 0700, whatever the umask. One that is there stays; a link or a file in its place raises."""
+    try:
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(path)) from None
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    folder = os.open(path, _DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

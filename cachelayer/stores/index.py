@@ -1,0 +1,287 @@
+"""The index: diskcache's Cache with a strict Disk, on connections that we own.
+
+How rows get in and out of entries/cache.db lives here; which rows, and what they mean, does not.
+
+diskcache keeps a connection per thread. Threads that end would leave it open (a ResourceWarning from Python 3.13 on)
+and every new thread would pay 400 us for its first look-up, so the Cache is lent connections from a pool instead: any
+thread takes an idle one to read, writers take turns at a single one. In WAL a reader waits for no writer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diskcache
+
+from cachelayer.core.errors import StoreError
+from cachelayer.stores import schema
+
+FILE = diskcache.core.DBNAME
+WRITE_WAIT = 10.0
+"""Seconds that a writer waits for the others. Writes take well under 10 ms; what takes longer hangs, and then the
+answer is rather not stored than its flight held up (diskcache's own default is 60)."""
+READ_WAIT = 1.0
+"""Seconds. A reader waits only while a killed writer's log is being recovered."""
+IDLE_READERS = 8
+"""Connections kept open for reading between look-ups; more are opened as threads ask at once, and closed again."""
+
+KEY = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
+
+CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class Refused(Exception):
+    """Something in the folder that this store did not write, and does not touch."""
+
+
+class StrictDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
+    """Keys are 64 hex digits, values are bytes inside the row. Nothing is pickled or unpickled, no file is opened,
+    written or removed, whatever a row says (CVE-2025-69872 and its kin; SECURITY.md)."""
+
+    def put(self, key: object) -> tuple[str, bool]:
+        if type(key) is not str or not KEY.match(key):
+            raise Refused("a key is 64 hex digits")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if raw != 1 or type(key) is not str or not KEY.match(key):
+            raise Refused("a key is 64 hex digits")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, bytes]:
+        if read or type(value) is not bytes:
+            raise Refused("a value is bytes")
+        return 0, diskcache.core.MODE_RAW, None, value
+
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
+        if mode != diskcache.core.MODE_RAW or filename is not None or type(value) is not bytes or read:
+            raise Refused(f"a row of mode {mode!r}, {'with' if filename is not None else 'without'} a file name")
+        return value
+
+    def filename(self, key: object = None, value: object = None) -> tuple[str, str]:
+        raise Refused("no value is kept in a file")
+
+    def remove(self, file_path: object) -> None:
+        # Called for the file name of a row that is overwritten or deleted. We write none, so it was planted: the row
+        # goes, the file is not ours.
+        return None
+
+
+class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
+    """diskcache's Cache, on whatever connection is lent to the calling thread."""
+
+    def __init__(self, directory: str, *, create: bool) -> None:
+        if create:
+            super().__init__(directory, timeout=WRITE_WAIT, disk=StrictDisk, **schema.SETTINGS)
+            super().close()  # the constructor's own connection
+        else:
+            # diskcache's constructor writes every setting anew (some forty commits, none of them possible in a
+            # read-only folder). The rows have just been compared, so the attributes can be set from what we expect.
+            self._directory, self._timeout, self._txn_id = directory, WRITE_WAIT, None
+            self._local = threading.local()
+            self._disk = StrictDisk(directory)
+            for name, value in schema.SETTINGS.items():
+                setattr(self, name, value)
+        self._lending = True
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        lent = getattr(self._local, "lent", None)
+        if lent is not None:
+            return lent  # type: ignore[no-any-return]
+        assert not getattr(self, "_lending", False), "no connection is lent to this thread"
+        return super()._con  # type: ignore[no-any-return]
+
+    @contextmanager
+    def on(self, connection: sqlite3.Connection) -> Iterator[None]:
+        self._local.lent = connection
+        try:
+            yield
+        finally:
+            self._local.lent = None
+
+
+def build(folder: Path, *, fill: Any) -> None:
+    """Make a fresh index in an empty folder; ``fill(connection)`` adds what must be in it from the start."""
+    with open(os.open(folder / FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)) as file:
+        os.fchmod(file.fileno(), 0o600)  # sqlite gives its log and shared memory the mode of this file
+    cache = _Cache(str(folder), create=True)
+    connection = _connect(folder, "mode=rw", WRITE_WAIT)
+    try:
+        with cache.on(connection), cache.transact():
+            schema.create(connection)
+            fill(connection)
+    finally:
+        connection.close()
+
+
+def find_fault(folder: Path) -> str | None:
+    """Why the index in this folder must not be opened; None when it may. Changes nothing."""
+    for name in (FILE, FILE + "-wal", FILE + "-shm"):
+        path = folder / name
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            return f"{name} is not a plain file"
+    try:
+        connection = _connect_to_read(folder)
+        try:
+            return schema.find_fault(connection)
+        finally:
+            connection.close()
+    except sqlite3.OperationalError as error:
+        if code(error) in CORRUPT:
+            return str(error)
+        raise
+    except sqlite3.DatabaseError as error:
+        return str(error)
+
+
+class Index:
+    """An index that find_fault() has passed. Safe for threads; not usable in a forked child."""
+
+    def __init__(self, folder: Path, *, read_only: bool) -> None:
+        self._folder = folder
+        self._read_only = read_only
+        self.identity = identity(folder)
+        self._cache = _Cache(str(folder), create=False)
+        self._idle: list[sqlite3.Connection] = []  # append and pop are atomic
+        self._closed = False
+        self._turn = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection of one's own, on which nothing can be written."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = (
+                _connect_to_read(self._folder) if self._read_only else _connect(self._folder, "mode=rw", READ_WAIT)
+            )
+            connection.execute("PRAGMA query_only = 1")
+        try:
+            yield connection
+        finally:
+            if len(self._idle) < IDLE_READERS:
+                self._idle.append(connection)
+            else:
+                connection.close()
+            if self._closed:
+                self._drain()
+
+    def get(self, key: str) -> bytes | None:
+        """The record in a row: one SELECT. Raises Refused for a row that we did not write."""
+        with self.reading() as connection, self._cache.on(connection):
+            value: bytes | None = self._cache.get(key)
+            return value
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that has the write lock. Commits at the end, rolls back on an exception."""
+        if self._read_only:
+            raise StoreError("the store is read-only")
+        if not self._turn.acquire(timeout=WRITE_WAIT):
+            raise StoreError("the index is busy")
+        try:
+            if self._closed:
+                raise StoreError("the store is closed")
+            if self._writer is None:
+                self._writer = _connect(self._folder, "mode=rw", WRITE_WAIT)
+            connection = self._writer
+            try:
+                with self._cache.on(connection), self._cache.transact():
+                    yield connection
+            except diskcache.Timeout as error:  # raised for whatever kept the transaction from beginning
+                raise StoreError(f"the index cannot be written: {error.__context__}") from None
+            finally:
+                if connection.in_transaction:  # the commit itself failed (disk full)
+                    connection.rollback()
+        finally:
+            self._turn.release()
+
+    def set(self, key: str, record: bytes) -> None:
+        """Write a record. Only inside writing()."""
+        self._cache.set(key, record)
+
+    def remove(self, key: str) -> bool:
+        """Delete a record; True when there was one. Only inside writing()."""
+        return bool(self._cache.delete(key))
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database and cut it to nothing, as far as readers allow."""
+        with self._turn:
+            if self._closed or self._read_only:
+                return
+            if self._writer is None:
+                self._writer = _connect(self._folder, "mode=rw", WRITE_WAIT)
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Close every connection; those in use are closed when they come back."""
+        self._closed = True
+        with self._turn:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        self._drain()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """Which file the index is now; None when it is gone. Tells an open index that it was replaced."""
+    try:
+        status = os.stat(folder / FILE)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def code(error: sqlite3.Error) -> int:
+    """The primary SQLite result code of an error, 0 when it has none (errors of the module itself)."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _connect(folder: Path, how: str, wait: float) -> sqlite3.Connection:
+    # Never mode=rwc: an index that was deleted is not to come back empty and unseen.
+    connection = sqlite3.connect(
+        f"{(folder / FILE).absolute().as_uri()}?{how}",
+        uri=True,
+        timeout=wait,
+        isolation_level=None,
+        check_same_thread=False,  # lent to one thread at a time
+        cached_statements=64,
+    )
+    try:
+        connection.execute("PRAGMA trusted_schema = 0")
+        for name in ("cache_size", "mmap_size", "secure_delete", "synchronous", "journal_size_limit"):
+            connection.execute(f"PRAGMA {name} = {schema.SETTINGS['sqlite_' + name]}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_to_read(folder: Path) -> sqlite3.Connection:
+    connection = _connect(folder, "mode=ro", READ_WAIT)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+        return connection
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+    # WAL needs its shared-memory file, which nobody can make in a read-only folder. Nobody can write there either
+    # (and if another user can, a torn read fails the record's checksum).
+    return _connect(folder, "immutable=1", READ_WAIT)

@@ -1,0 +1,383 @@
+"""The local tier: entries in a diskcache, blobs in files named by their content. Read put and get from top to bottom.
+
+What each step stands on: folder.py (format, opening), index.py (diskcache), schema.py (tables), blobs.py (files),
+writers.py (who is alive), sweep.py (room, eviction, collection), recency.py (last use). docs/storage.md describes the
+folder; SECURITY.md says what is trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+import weakref
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cachelayer.core.errors import NoRoom, StoreError
+from cachelayer.stores import folder, writers
+from cachelayer.stores import index as indexes
+from cachelayer.stores.blobs import DIGEST, BlobFiles, Unfit
+from cachelayer.stores.faults import as_store_errors
+from cachelayer.stores.index import KEY, Index, Refused
+from cachelayer.stores.recency import Recency
+from cachelayer.stores.rows import EntryRow, drop_entry, insert_entry
+from cachelayer.stores.sweep import Sweep
+from cachelayer.stores.verify import Problem, find_problems
+
+T = TypeVar("T")
+
+_PAGE = 100
+
+logger = logging.getLogger("cachelayer")
+
+
+def open_local(path: Path, *, size_limit: int, clock: Callable[[], float] = time.time) -> LocalStore:
+    """The store in a folder, made when it is not there.
+
+    size_limit: bytes of records and blobs, those being written included, that the folder holds at any moment.
+    clock: unix seconds, for last use and expiry.
+    A folder that cannot be written is opened for reading. Raises NewerFormat, untouched, when a newer cachelayer
+    wrote it; StoreError when it is not a store or cannot be read.
+    """
+    return LocalStore(path, size_limit=size_limit, clock=clock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What an open index is used with; replaced as a whole when the index is."""
+
+    index: Index
+    sweep: Sweep | None
+    """None when the folder can only be read."""
+
+
+class LocalStore:
+    """A tier in a folder (stores.base.Store). Safe for threads, tasks and processes at once, and across fork."""
+
+    def __init__(self, path: Path, *, size_limit: int, clock: Callable[[], float]) -> None:
+        self.path = Path(path).absolute()
+        self.problems: Counter[str] = Counter()
+        """What was found that should not be, by kind; each kind is logged once."""
+        self._size_limit = size_limit
+        self._clock = clock
+        self._files = BlobFiles(self.path)
+        self._closed = False
+        self._suspect: tuple[int, int] | None = None
+        self._opened: _Opened | None = None
+        self._lock = threading.RLock()
+        self._writes = 0
+        self._quiet = threading.Condition()
+        with as_store_errors():
+            self._open()
+        _stores.add(self)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        """The record under a key, also when it has expired (core decides what that is worth), None when there is
+        none or the row is not one that we wrote. One SELECT, no write. Counts as a use."""
+        opened = self._current()
+        record = self._read(opened, key)
+        if record is not None and opened.sweep is not None:
+            opened.sweep.recency.note(key, self._clock())
+        return record
+
+    def get_blob(self, digest: str) -> bytes | None:
+        """The bytes kept under a digest, None when they are not there. Not verified."""
+        self._current()
+        if not DIGEST.match(digest):
+            self._problem("bad-digest", "a digest that is not one was asked for")
+            return None
+        try:
+            return self._files.read(digest)
+        except Unfit as error:
+            self._problem("unfit-blob", f"blob {digest} is refused: {error}")
+            return None
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """All (key, record), newest first, expired ones included. Not a use. Holds no lock between two items."""
+        after: tuple[float, str] = (float("inf"), "")
+        while True:
+            opened = self._current()
+            with as_store_errors(), opened.index.reading() as sql:
+                rows = sql.execute(
+                    "SELECT stored, key FROM Entry WHERE (stored, key) < (?, ?) ORDER BY stored DESC, key DESC LIMIT ?",
+                    (*after, _PAGE),
+                ).fetchall()
+            for _, key in rows:
+                record = self._read(opened, key)
+                if record is not None:
+                    yield key, record
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1]
+
+    def canonical(self, key: str) -> bytes | None:
+        """The canonical request kept beside an entry, None when there is none (or rows.CANONICAL_LIMIT kept it out)."""
+        opened = self._current()
+        with as_store_errors(), opened.index.reading() as sql:
+            row = sql.execute("SELECT request FROM Canonical WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        try:
+            return zlib.decompress(row[0])
+        except (zlib.error, TypeError):
+            self._problem("canonical", f"the canonical request of {key} is damaged")
+            return None
+
+    def sizes(self) -> tuple[int, int, int]:
+        """(entries, blobs, bytes of records and blobs) that the folder holds now."""
+        opened = self._current()
+        with as_store_errors(), opened.index.reading() as sql:
+            entries, blobs, size = sql.execute(
+                "SELECT (SELECT count(*) FROM Entry), (SELECT count(*) FROM Blob),"
+                " (SELECT bytes FROM Held) - (SELECT ifnull(sum(bytes), 0) FROM Reservation)"
+            ).fetchone()
+        return entries, blobs, size
+
+    def blob_path(self, digest: str) -> Path:
+        """Where a blob lies."""
+        if not DIGEST.match(digest):
+            raise ValueError("a digest is 64 hex digits")
+        return self._files.path(digest)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        key: str,
+        record: bytes,
+        blobs: Mapping[str, bytes],
+        *,
+        canonical: bytes,
+        expires: float | None,
+    ) -> None:
+        """Keep a record, its blobs and its canonical request (stores.base.Store.put has the guarantees).
+
+        Raises NoRoom when it cannot fit or the disk is full, StoreError when the folder cannot be written.
+        """
+        if not KEY.match(key) or not all(DIGEST.match(digest) for digest in blobs):
+            raise StoreError("a key or digest is not 64 hex digits")
+        request = zlib.compress(canonical)
+
+        self._write(lambda sweep: self._put(sweep, key, record, blobs, request, expires))
+
+    def _put(
+        self,
+        sweep: Sweep,
+        key: str,
+        record: bytes,
+        blobs: Mapping[str, bytes],
+        request: bytes,
+        expires: float | None,
+    ) -> None:
+        files, index = self._files, sweep.index
+        place = sweep.reserve(len(record), {digest: len(data) for digest, data in blobs.items()})
+        try:
+            # Claimed: from here on no collector begins with these blobs.
+            for digest, data in blobs.items():
+                if not files.holds(digest, data):
+                    if digest in place.known:
+                        sweep.extend(place, len(data))  # damaged: two files until the new one is in place
+                    files.write(digest, data, sweep.writer.name())
+            with index.writing() as sql:
+                doomed = drop_entry(index, sql, key)  # what it needs and the new one needs is claimed
+                index.set(key, record)
+                row = EntryRow(key, len(record), self._clock(), expires, request)
+                insert_entry(sql, row, {digest: len(data) for digest, data in blobs.items()}, place.id)
+        except BaseException:
+            with suppress(StoreError, OSError, sqlite3.Error):
+                sweep.settle(place)
+            raise
+        with suppress(StoreError, OSError, sqlite3.Error):  # committed; what is left over is collected later
+            sweep.collect(doomed)
+        for digest, data in blobs.items():
+            if files.size(digest) != len(data):  # a collector that knew nothing of our claim, or somebody's rm
+                files.write(digest, data, sweep.writer.name())
+
+    def delete(self, key: str) -> bool:
+        """Drop an entry; True when there was one. Its bytes are overwritten with zeros in the index (secure_delete);
+        older copies in the write-ahead log go with the next maintain()."""
+        if not KEY.match(key):
+            return False
+
+        def attempt(sweep: Sweep) -> bool:
+            with sweep.index.writing() as sql:
+                there = bool(sql.execute("SELECT 1 FROM Cache WHERE key = ?", (key,)).fetchone())
+                doomed = drop_entry(sweep.index, sql, key)
+            sweep.collect(doomed)
+            return there
+
+        return self._write(attempt)
+
+    def maintain(self) -> None:
+        """Clean up: after dead writers, expired entries, blobs without references, the write-ahead log.
+
+        Nothing depends on it: room is also made when it is needed. Does nothing in a read-only folder.
+        """
+        if self._current().sweep is None:
+            return
+
+        def attempt(sweep: Sweep) -> None:
+            sweep.recency.flush()
+            sweep.reclaim()
+            sweep.expire()
+            sweep.adopt_strays()
+            sweep.collect_idle()
+            sweep.index.checkpoint()
+
+        self._write(attempt)
+
+    def check(self, *, deep: bool) -> list[Problem]:
+        """What is wrong with the content (verify.py). Reads only; ``deep`` reads every record and blob."""
+        opened = self._current()
+        with as_store_errors(), opened.index.reading() as sql:
+            return find_problems(sql, self._files, deep=deep)
+
+    def close(self) -> None:
+        """Wait for writes under way, note the last uses, let go of files and connections."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            opened, self._opened = self._opened, None
+        with self._quiet:
+            self._quiet.wait_for(lambda: self._writes == 0)
+        if opened is not None:
+            self._leave(opened)
+
+    # -- opening -----------------------------------------------------------------------------------------------
+
+    def _open(self) -> _Opened:
+        """Open what stands in the folder, or a fresh index where that may not be used."""
+        entries = self.path / "entries"
+        if folder.prepare(self.path):
+            fault = folder.find_fault(entries)
+            if fault is not None:
+                raise StoreError(f"the index of {self.path} cannot be used because {fault}")
+            opened = _Opened(Index(entries, read_only=True), None)
+        else:
+            folder.ensure_index(self.path, self._files, self._suspect, lambda text: self._problem("index", text))
+            writer = writers.enter(self.path)
+            try:
+                index = Index(entries, read_only=False)
+                sweep = Sweep(index, self._files, writer, Recency(index.writing), self._size_limit, self._clock)
+                try:
+                    sweep.reclaim()
+                    with suppress(NoRoom):  # answers being written under a higher limit; the next put asks again
+                        sweep.trim()
+                except BaseException:
+                    index.close()
+                    raise
+            except BaseException:
+                writers.leave(writer)
+                raise
+            opened = _Opened(index, sweep)
+        self._suspect = None
+        self._opened = opened
+        return opened
+
+    def _current(self) -> _Opened:
+        opened = self._opened
+        if opened is None:
+            with self._lock:
+                if self._closed:
+                    raise StoreError("the store is closed")
+                with as_store_errors():
+                    opened = self._opened or self._open()  # after a fork, or after a failed reopening
+        return opened
+
+    def _current_for_writing(self) -> _Opened:
+        """As _current(), but first replaces an index that was deleted, moved aside or found damaged."""
+        opened = self._current()
+        if self._stale(opened.index):
+            with self._lock:
+                if self._opened is opened and not self._closed:
+                    # Opened before the old one is left: writes under way keep this process's token.
+                    self._open()
+                    self._leave(opened)
+            opened = self._current()
+        return opened
+
+    def _stale(self, index: Index) -> bool:
+        return self._suspect == index.identity or indexes.identity(self.path / "entries") != index.identity
+
+    def _leave(self, opened: _Opened) -> None:
+        if opened.sweep is not None:
+            with suppress(StoreError, OSError, sqlite3.Error):
+                opened.sweep.recency.stop()
+        opened.index.close()
+        if opened.sweep is not None:
+            writers.leave(opened.sweep.writer)
+
+    # -- faults ------------------------------------------------------------------------------------------------
+
+    def _read(self, opened: _Opened, key: str) -> bytes | None:
+        try:
+            return opened.index.get(key)
+        except Refused as error:
+            self._problem("refused-row", f"the row of {key} is refused: {error}")
+        except sqlite3.Error as error:
+            if indexes.code(error) not in indexes.CORRUPT and not self._stale(opened.index):
+                raise StoreError(f"the index cannot be read: {error}") from error
+            # The next write replaces the index; to this reader there is simply no entry.
+            self._suspect = opened.index.identity
+            self._problem("damaged-index", f"the index of {self.path} is damaged: {error}")
+        return None
+
+    def _write(self, attempt: Callable[[Sweep], T]) -> T:
+        """Run a write; on an index that turns out damaged, begin a fresh one and run it again, once."""
+        with self._quiet:
+            if self._closed:
+                raise StoreError("the store is closed")
+            self._writes += 1
+        try:
+            with as_store_errors():
+                for last in (False, True):
+                    opened = self._current_for_writing()
+                    if opened.sweep is None:
+                        raise StoreError(f"{self.path} cannot be written")
+                    try:
+                        return attempt(opened.sweep)
+                    except sqlite3.DatabaseError as error:
+                        if last or indexes.code(error) not in indexes.CORRUPT:
+                            raise
+                        self._suspect = opened.index.identity
+                raise AssertionError("unreachable")
+        finally:
+            with self._quiet:
+                self._writes -= 1
+                self._quiet.notify_all()
+
+    def _problem(self, kind: str, text: str) -> None:
+        self.problems[kind] += 1
+        if self.problems[kind] == 1:
+            logger.warning("%s", text)
+
+    def _forked(self) -> None:
+        # SQLite forbids a child to use or close what its parent opened, so it is kept, out of use.
+        _of_the_parent.append(self._opened)
+        self._opened = None
+        self._lock = threading.RLock()
+        self._quiet = threading.Condition()
+        self._writes = 0
+
+
+_of_the_parent: list[_Opened | None] = []
+_stores: weakref.WeakSet[LocalStore] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for store in list(_stores):
+        store._forked()
+
+
+os.register_at_fork(after_in_child=_forked)

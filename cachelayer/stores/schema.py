@@ -1,0 +1,132 @@
+"""What stands in entries/cache.db: diskcache's settings and tables as we expect them, and our own beside them.
+
+Only declarations live here, and the comparison made before diskcache is let near a file. It is made with plain
+sqlite3, because diskcache obeys what it finds: a settings row named ``sqlite_x`` runs as a PRAGMA, one named
+``close`` replaces the method.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+SETTINGS: dict[str, int | str] = {
+    "cull_limit": 0,
+    "disk_min_file_size": 0,
+    "disk_pickle_protocol": 0,
+    "eviction_policy": "none",
+    "size_limit": 2**63 - 1,
+    "sqlite_auto_vacuum": 1,
+    "sqlite_cache_size": 2048,
+    "sqlite_journal_mode": "wal",
+    "sqlite_journal_size_limit": 4 * 2**20,
+    # No mmap: a file cut short under a mapping ends the process with SIGBUS instead of an error.
+    "sqlite_mmap_size": 0,
+    "sqlite_secure_delete": 1,
+    "sqlite_synchronous": 1,
+    "sqlite_wal_autocheckpoint": 1000,
+    "statistics": 0,
+    "tag_index": 0,
+}
+"""Every setting that diskcache 5.6.3 keeps. Its size limit and culling are off: they count items,
+we count bytes."""
+
+COUNTERS = ("count", "hits", "misses", "size")
+"""Rows of Settings that diskcache counts in; any number from 0."""
+
+_DISKCACHE = (
+    "CREATE TABLE Settings ( key TEXT NOT NULL UNIQUE, value)",
+    "CREATE TABLE Cache ( rowid INTEGER PRIMARY KEY, key BLOB, raw INTEGER, store_time REAL, expire_time REAL,"
+    " access_time REAL, access_count INTEGER DEFAULT 0, tag BLOB, size INTEGER DEFAULT 0, mode INTEGER DEFAULT 0,"
+    " filename TEXT, value BLOB)",
+    "CREATE UNIQUE INDEX Cache_key_raw ON Cache(key, raw)",
+    "CREATE INDEX Cache_expire_time ON Cache (expire_time)",
+    "CREATE TRIGGER Settings_count_insert AFTER INSERT ON Cache FOR EACH ROW BEGIN"
+    ' UPDATE Settings SET value = value + 1 WHERE key = "count"; END',
+    "CREATE TRIGGER Settings_count_delete AFTER DELETE ON Cache FOR EACH ROW BEGIN"
+    ' UPDATE Settings SET value = value - 1 WHERE key = "count"; END',
+    "CREATE TRIGGER Settings_size_insert AFTER INSERT ON Cache FOR EACH ROW BEGIN"
+    ' UPDATE Settings SET value = value + NEW.size WHERE key = "size"; END',
+    "CREATE TRIGGER Settings_size_update AFTER UPDATE ON Cache FOR EACH ROW BEGIN"
+    ' UPDATE Settings SET value = value + NEW.size - OLD.size WHERE key = "size"; END',
+    "CREATE TRIGGER Settings_size_delete AFTER DELETE ON Cache FOR EACH ROW BEGIN"
+    ' UPDATE Settings SET value = value - OLD.size WHERE key = "size"; END',
+)
+"""diskcache 5.6.3, as sqlite_master spells it."""
+
+OURS = (
+    # One row per entry. bytes: of its record. used, stored, expires: unix seconds.
+    "CREATE TABLE Entry (key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, used REAL NOT NULL, stored REAL NOT NULL,"
+    " expires REAL) WITHOUT ROWID",
+    "CREATE INDEX Entry_used ON Entry (used)",
+    "CREATE INDEX Entry_stored ON Entry (stored, key)",
+    "CREATE INDEX Entry_expires ON Entry (expires) WHERE expires IS NOT NULL",
+    # One row per blob file in its place. idle: 1 when nothing was found to need it; asked again before it goes.
+    "CREATE TABLE Blob (digest TEXT PRIMARY KEY, bytes INTEGER NOT NULL, idle INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX Blob_idle ON Blob (digest) WHERE idle = 1",
+    "CREATE TABLE Reference (digest TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (digest, key)) WITHOUT ROWID",
+    "CREATE INDEX Reference_key ON Reference (key)",
+    # Room taken by a writer or collector at work, and the blobs a writer is about to refer to.
+    "CREATE TABLE Reservation (id INTEGER PRIMARY KEY AUTOINCREMENT, writer TEXT NOT NULL, bytes INTEGER NOT NULL)",
+    "CREATE TABLE Claim (digest TEXT NOT NULL, reservation INTEGER NOT NULL,"
+    " PRIMARY KEY (digest, reservation)) WITHOUT ROWID",
+    "CREATE INDEX Claim_reservation ON Claim (reservation)",
+    # Apart from Entry, so that a note of use does not rewrite it. request: zlib.
+    "CREATE TABLE Canonical (key TEXT PRIMARY KEY, request BLOB NOT NULL)",
+    # The sum that the size limit binds, kept by triggers so that no statement can forget it.
+    "CREATE TABLE Held (bytes INTEGER NOT NULL)",
+    *(
+        f"CREATE TRIGGER {table}_{event.split()[0].lower()} AFTER {event} ON {table} BEGIN"  # noqa: S608 (constants)
+        f" UPDATE Held SET bytes = bytes {change}; END"
+        for table in ("Entry", "Blob", "Reservation")
+        for event, change in (
+            ("INSERT", "+ NEW.bytes"),
+            ("DELETE", "- OLD.bytes"),
+            ("UPDATE OF bytes", "+ NEW.bytes - OLD.bytes"),
+        )
+    ),
+)
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Add our tables to a database that diskcache has just made."""
+    for statement in OURS:
+        connection.execute(statement)
+    connection.execute("INSERT INTO Held VALUES (0)")
+
+
+def find_fault(connection: sqlite3.Connection) -> str | None:
+    """Why this database is not one that this version wrote; None when it is.
+
+    Runs nothing that the database contains: the tables are compared before a row is read.
+    """
+    expected = {_name(statement): statement for statement in _DISKCACHE + OURS}
+    found: dict[str, str] = {}
+    for name, sql in connection.execute("SELECT name, sql FROM sqlite_master"):
+        if sql is None and str(name).startswith("sqlite_autoindex_"):
+            continue
+        if name == "sqlite_sequence":  # sqlite's own, for AUTOINCREMENT
+            continue
+        found[str(name)] = str(sql)
+    if not found:
+        return "it is empty"
+    for name in sorted(found.keys() | expected.keys()):
+        if name not in found:
+            return f"it lacks {name}"
+        if name not in expected:
+            return f"it holds {name!r}, which cachelayer does not write"
+        if found[name] != expected[name]:
+            return f"{name} is not as cachelayer writes it"
+    for name, value in connection.execute("SELECT key, value FROM Settings"):
+        if name in COUNTERS:
+            if type(value) is not int:
+                return f"its setting {name!r} is not a number"
+        elif name not in SETTINGS:
+            return f"it holds a setting {name!r}, which cachelayer does not write"
+        elif type(value) is not type(SETTINGS[name]) or value != SETTINGS[name]:
+            return f"its setting {name!r} is not as cachelayer writes it"
+    return None
+
+
+def _name(statement: str) -> str:
+    words = statement.replace("(", " ").split()
+    return words[3] if words[1] == "UNIQUE" else words[2]
