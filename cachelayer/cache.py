@@ -232,12 +232,11 @@ class Cache:
         self._closed = True
         program_end.unregister(self)
         self._engine.workers.stop()
-        for part in (self._engine.tier.store, self._engine.ledger):
-            try:
-                if part is not None:
-                    part.close()
-            except Exception as error:
-                self._engine.fault("close", error)
+        try:
+            if self._engine.tier.store is not None:
+                self._engine.tier.store.close()
+        except Exception as error:
+            self._engine.fault("close the store", error)
 
     def __enter__(self) -> Cache:
         return self

@@ -19,6 +19,7 @@ _BLOCKED: Final = frozenset(
         "IMAGE_PROHIBITED_CONTENT",
         "IMAGE_RECITATION",
         "MODEL_ARMOR",
+        "ESCALATION",
     }
 )
 """Finish reasons that say the answer was withheld (google-genai 3.6.1, types.py, FinishReason)."""
@@ -89,12 +90,8 @@ def _usage(value: Json) -> Usage | None:
     total_in = None if prompt is None else prompt + (tools or 0)
     candidates, thoughts = tokens(value.get("candidatesTokenCount")), tokens(value.get("thoughtsTokenCount"))
     total_out = None if candidates is None and thoughts is None else (candidates or 0) + (thoughts or 0)
-    image_in = _modality(value.get("promptTokensDetails"))
-    image_out = _modality(value.get("candidatesTokensDetails"))
-    if total_in is None or (image_in is not None and image_in > total_in):
-        image_in = None
-    if candidates is None or (image_out is not None and image_out > candidates):
-        image_out = None
+    image_in = _image_tokens(value.get("promptTokensDetails"), prompt)
+    image_out = _image_tokens(value.get("candidatesTokensDetails"), candidates)
     tier = value.get("serviceTier") or value.get("trafficType")
     return Usage(
         text_in=None if image_in is None or total_in is None else total_in - image_in,
@@ -109,12 +106,17 @@ def _usage(value: Json) -> Usage | None:
     )
 
 
-def _modality(details: Json) -> int | None:
-    """Image tokens of a list of details; None when there is no list. A list without IMAGE says 0."""
-    if not isinstance(details, list) or not details:
+def _image_tokens(details: Json, total: int | None) -> int | None:
+    """Image tokens of a total, by its details; None when they do not say.
+
+    Details need not add up: recorded answers list IMAGE 1120 of 1283 and leave the text out. Without an IMAGE entry
+    they say "none" only if the others account for the whole.
+    """
+    if total is None:
         return None
-    return sum(
-        tokens(entry.get("tokenCount")) or 0
-        for entry in details
-        if isinstance(entry, dict) and entry.get("modality") == "IMAGE"
-    )
+    entries = [(mapping(entry).get("modality"), tokens(mapping(entry).get("tokenCount"))) for entry in listing(details)]
+    named = [count for modality, count in entries if modality == "IMAGE"]
+    if named:
+        image = sum(count or 0 for count in named)
+        return image if image <= total else None
+    return 0 if entries and sum(count or 0 for _, count in entries) == total else None

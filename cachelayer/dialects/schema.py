@@ -119,6 +119,8 @@ def _fold_object(node: Known, value: dict[str, Json]) -> Json:
 
 def plain(value: Json) -> Json:
     """A value of which nothing is known: all of it counts."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, dict):
         return {escape(name): plain(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -342,7 +342,7 @@ class _Tail:
 
 
 class DecimalSum:
-    """SQL aggregate: the exact sum of money kept as TEXT, as TEXT; "0" of nothing."""
+    """SQL aggregate: the exact sum of money kept as TEXT, as TEXT; NULL of no rows."""
 
     def __init__(self) -> None:
         self._sum = Decimal(0)

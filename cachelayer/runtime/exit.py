@@ -71,9 +71,9 @@ def drain() -> None:
     under_way = sum(cache.flights_under_way() for cache in caches)
     if under_way:
         limit = max(cache.drain_timeout for cache in caches)
-        images = "1 answer that is" if under_way == 1 else f"{under_way} answers that are"
-        _say(f"waiting up to {limit:g} s for {images} already paid for (Ctrl-C abandons)")
+        answers = "1 answer that is" if under_way == 1 else f"{under_way} answers that are"
         try:
+            _say(f"waiting up to {limit:g} s for {answers} already paid for (Ctrl-C abandons)")
             lost = sum(cache.wait_idle(limit) for cache in caches)
         except KeyboardInterrupt:
             lost = sum(cache.flights_under_way() for cache in caches)
