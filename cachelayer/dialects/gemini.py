@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from cachelayer.core.canon import is_reference
 from cachelayer.core.model import Json, KeyRules, Operation, Request
 from cachelayer.core.prompt import normalize
 from cachelayer.dialects.envelope import Target, content_type, is_json, without_version
@@ -115,22 +114,24 @@ def _operation(model: str, config: dict[str, Json]) -> Operation:
 
 def _refusal(body: dict[str, Json]) -> str | None:
     for name, value in body.items():
-        # However it is spelled: some gateways match names without regard to case.
-        plain = name.replace("_", "").lower()
-        if plain in _STATEFUL or (plain == "tools" and (name != "tools" or not _tools_are_local(value))):
+        bare = _bare(name)
+        if bare in _STATEFUL or (bare == "tools" and (name != "tools" or not _tools_are_local(value))):
             return "stateful"
-    for part in _parts(body):
-        if not isinstance(part, dict):
-            continue
-        answer = _mapping(part.get("functionResponse"))
-        unknown = {name: value for name, value in part.items() if name not in PART.fields}
-        if (
-            "fileData" in part
-            or any("fileData" in one for one in _items(answer.get("parts")) if isinstance(one, dict))
-            or any(is_url(text) for _, text in strings(unknown))
-        ):
-            return "reference-unknown"
+    # A file's address counts wherever it stands; any other address only in fields of a part that nobody knows, because
+    # prompts, arguments and tool answers speak of addresses too.
+    unknown = [
+        {name: value for name, value in part.items() if name not in PART.fields}
+        for part in _parts(body)
+        if isinstance(part, dict)
+    ]
+    if any(_bare(name) == "fileuri" for name, _ in strings(body)) or any(is_url(text) for _, text in strings(unknown)):
+        return "reference-unknown"
     return None
+
+
+def _bare(name: str) -> str:
+    """A field name without regard to spelling: some gateways match names without regard to case."""
+    return name.replace("_", "").lower()
 
 
 def _tools_are_local(tools: Json) -> bool:
@@ -150,7 +151,7 @@ def _blobs(part: Json) -> Iterator[dict[str, Json]]:
     answer = _mapping(part.get("functionResponse"))
     for holder in [part, *_items(answer.get("parts"))]:
         blob = holder.get("inlineData") if isinstance(holder, dict) else None
-        if isinstance(blob, dict) and (is_reference(blob.get("data")) or "data" in blob):
+        if isinstance(blob, dict) and "data" in blob:
             yield blob
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from cachelayer.core.canon import digest_of, escape, reference
+from cachelayer.core.canon import digest_of, escape, is_reference, reference
 from cachelayer.core.jsonspan import Malformed
 from cachelayer.core.model import Json, KeyRules, Request
 from cachelayer.core.prompt import normalize
@@ -166,15 +166,21 @@ def _image(value: Json) -> Json:
 def _refusal(body: dict[str, Json]) -> str | None:
     if any(name.replace("_", "").lower() in _STATEFUL for name in body):
         return "stateful"
-    for name in _IMAGES:
-        for one in _as_list(body.get(name)):
-            # A bare string that holds no content (an id, a path) is a reference too.
-            if isinstance(one, str) and not one.startswith("data:") and media.decode(one.encode()) is None:
-                return "reference-unknown"
+    if not all(_holds_content(one) for name in _IMAGES for one in _as_list(body.get(name))):
+        return "reference-unknown"
     rest = {name: value for name, value in body.items() if name not in ("prompt", *_BOOKKEEPING)}
     if any(is_url(text) or name in _REFERENCE_BY_ID for name, text in strings(rest)):
         return "reference-unknown"
     return None
+
+
+def _holds_content(image: Json) -> bool:
+    """Whether a folded image is there with its bytes; an address, an id or anything unknown only points at them."""
+    if isinstance(image, dict):
+        return is_reference(image.get("data")) or any(
+            _holds_content(image[name]) for name in ("image_url", "url") if name in image
+        )
+    return isinstance(image, str) and (image.startswith("data:") or media.decode(image.encode()) is not None)
 
 
 def _as_list(value: Json) -> list[Json]:
@@ -203,7 +209,7 @@ def _form(body: bytes, boundary: str) -> dict[str, Json]:
 
 
 def _field(name: str, part: multipart.Part) -> Json:
-    text = None if part.is_file or part.mime is not None else part.text()
+    text = part.text() if part.is_field else None
     if text is None:
         data = reference(digest_of(part.data), len(part.data))
         return media.Formed({"data": data} if part.mime is None else {"mime": part.mime, "data": data})
