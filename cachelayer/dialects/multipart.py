@@ -22,8 +22,9 @@ class Part:
     data: memoryview
     mime: str | None
     """As its content-type says, None when it has none."""
-    is_file: bool
-    """Whether it has a filename."""
+    is_field: bool
+    """Whether it is a text field: no filename, and text/plain in UTF-8, which is what no content-type means (RFC 7578,
+    4.4 and 5.1.2)."""
 
     def text(self) -> str | None:
         """The value of a text field; None for bytes that are no UTF-8."""
@@ -76,6 +77,15 @@ def _part(head: bytes, data: memoryview) -> Part:
         raise Malformed("part without a name")
     if not disposition[1].keys() <= {"name", "filename", "filename*"}:
         raise Malformed("part with a parameter of unknown meaning")
-    return Part(
-        disposition[1]["name"], data, mime or None, not disposition[1].keys().isdisjoint({"filename", "filename*"})
+    named = not disposition[1].keys().isdisjoint({"filename", "filename*"})
+    return Part(disposition[1]["name"], data, mime or None, not named and (not mime or _is_text(mime)))
+
+
+def _is_text(mime: str) -> bool:
+    kind = parameters(mime)
+    return (
+        kind is not None
+        and kind[0] == "text/plain"
+        and kind[1].keys() <= {"charset"}
+        and kind[1].get("charset", "utf-8").lower() == "utf-8"
     )
