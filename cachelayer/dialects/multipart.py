@@ -49,12 +49,9 @@ def parts(body: bytes, boundary: str) -> Iterator[Part]:
         found = True
         head_end = body.find(b"\r\n\r\n", position)
         data_end = body.find(delimiter, position + 2)
-        if head_end == -1 or data_end == -1 or data_end < head_end + 4 - 2:
-            raise Malformed("part without end")
-        # An empty part's delimiter begins with the line break that ends its head.
         data_start = head_end + 4
-        if data_end < data_start:
-            raise Malformed("part without body")
+        if head_end == -1 or data_end < data_start:
+            raise Malformed("part without head or end")
         yield _part(body[position + 2 : head_end], view[data_start:data_end])
         position = data_end + len(delimiter)
     if not found or body[position : position + 2] != b"--" or body[position + 2 :] not in (b"", b"\r\n"):

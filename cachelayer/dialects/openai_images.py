@@ -49,7 +49,9 @@ _AUTO: Final = {
     "generations": ("size", "quality", "background", "moderation"),
     "edits": ("size", "quality", "background"),
 }
-"""Fields whose documented default is ``auto``, so that saying it and leaving it out are the same."""
+"""Fields whose documented default is ``auto``, so that saying it and leaving it out are the same: for OpenAI's own image
+models, of which alone it is documented. Behind the same path other models have defaults of their own."""
+_AUTO_MODELS: Final = "gpt-image"
 _BOOKKEEPING: Final = ("user", "safety_identifier", "metadata", "service_tier")
 _IMAGES: Final = ("images", "image", "mask", "markup")
 """Fields that hold images: data: URLs in JSON, files in a form."""
@@ -90,13 +92,14 @@ def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understoo
         raw = _form(request.body, kind[1].get("boundary", ""))
     else:
         raise NotKeyed("content-type")
-    auto = _AUTO["edits" if edits else "generations"]
+    model = raw["model"] if isinstance(raw.get("model"), str) else seen.model or None
+    has_auto = model is not None and _AUTO_MODELS in model.lower()
+    auto = _AUTO["edits" if edits else "generations"] if has_auto else ()
     body = _fold(raw, auto)
     stream = body.get("stream") is True
     tier = body.get("service_tier")
     size, quality = body.get("size"), body.get("quality")
     count = count_of(body.get("n"))
-    model = body.get("model")
     refusal = _refusal(body)
     references = sum(len(_as_list(body.get(name))) for name in _IMAGES)
     ignored = [rule.removeprefix("body:").split(".") for rule in rules.ignore if rule.startswith("body:")]
@@ -110,21 +113,21 @@ def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understoo
         body.pop("n", None)
     if isinstance(body.get("stream"), bool):
         del body["stream"]
-    if isinstance(model, str):
-        body.pop("model", None)
+    if isinstance(body.get("model"), str):
+        del body["model"]
     prompt = body.get("prompt")
     normalized: tuple[str, ...] = ()
     if isinstance(prompt, str):
         (body["prompt"],), normalized = normalize([prompt], rules.normalize)
     return Understood(
         operation="image",
-        model=model if isinstance(model, str) else seen.model or None,
+        model=model,
         body=body,
         count=count or 1,
         response="stream" if stream else "json",
         refusal=refusal,
-        size=size if isinstance(size, str) else None,
-        quality=quality if isinstance(quality, str) else None,
+        size=size if isinstance(size, str) and size != "auto" else None,
+        quality=quality if isinstance(quality, str) and quality != "auto" else None,
         tier=tier.lower() if isinstance(tier, str) else None,
         references=references,
         normalized=normalized,
