@@ -28,11 +28,14 @@ _CREDENTIAL_HEADERS = frozenset(
         "x-goog-user-project",
     }
 )
-_CREDENTIAL_QUERY = frozenset({"key", "api_key", "access_token", "sig"})
+_CREDENTIAL_QUERY = frozenset({"key", "api_key", "api-key", "access_token", "sig"})
+_CREDENTIAL_QUERY_PREFIXES = ("x-amz-", "x-goog-")
 
 # An entry answers other callers, over other connections, later: it keeps neither what belonged to one caller or one
-# connection nor what was true only then. content-encoding and content-length describe bytes that are not kept.
-_DROPPED = frozenset(
+# connection nor what was true only then. content-encoding and content-length describe bytes that are not kept. Whose
+# account it was (openai-organization comes back with every answer), and credentials that a gateway echoes, are no
+# later caller's business and are not written down.
+_DROPPED = _CREDENTIAL_HEADERS | frozenset(
     {
         "set-cookie",
         "set-cookie2",
@@ -86,9 +89,17 @@ def is_fresh(entry: Entry, now: float, ttl: float | None) -> bool:
 def credential_of(request: Request) -> bytes:
     """A digest that is equal for requests with the same credentials. Held in memory only, never written."""
     parts = [f"{name.lower()}:{value}" for name, value in request.headers if name.lower() in _CREDENTIAL_HEADERS]
-    query = parse_qsl(urlsplit(request.url).query, keep_blank_values=True)
-    parts += [f"?{name}:{value}" for name, value in query if name.lower() in _CREDENTIAL_QUERY]
-    return blake3("\0".join(sorted(parts)).encode("utf-8", "surrogateescape")).digest()
+    url = urlsplit(request.url)
+    parts += [f"?{name}:{value}" for name, value in parse_qsl(url.query, keep_blank_values=True) if _pays(name.lower())]
+    user, at, _ = url.netloc.rpartition("@")
+    parts += [f"@{user}"] if at else []
+    # Each digest has one length, so that no value can spell two.
+    digests = (blake3(part.encode("utf-8", "surrogatepass")).digest() for part in parts)
+    return blake3(b"".join(sorted(digests))).digest()
+
+
+def _pays(parameter: str) -> bool:
+    return parameter in _CREDENTIAL_QUERY or parameter.startswith(_CREDENTIAL_QUERY_PREFIXES)
 
 
 def kept_headers(headers: Headers) -> Headers:
