@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cachelayer.core.errors import NoRoom, StoreError
-from cachelayer.stores.index import code
+from cachelayer.stores.index import ERRORS, code
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def as_store_errors() -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise (NoRoom if full else StoreError)(f"the store cannot be used: {error}") from error
-    except sqlite3.Error as error:
+    except ERRORS as error:
         # A failed COMMIT is followed by a ROLLBACK that fails as well and hides it.
         causes: list[BaseException] = [error]
         while causes[-1].__context__ is not None:

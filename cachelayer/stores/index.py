@@ -34,7 +34,19 @@ IDLE_READERS = 8
 
 KEY = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
 
-CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises; the second for a damaged name inside its own message."""
+
+_NOT_ITS_FAULT = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+)
 
 
 class Refused(Exception):
@@ -134,11 +146,9 @@ def find_fault(folder: Path) -> str | None:
             return schema.find_fault(connection)
         finally:
             connection.close()
-    except sqlite3.OperationalError as error:
-        if code(error) in CORRUPT:
-            return str(error)
-        raise
-    except sqlite3.DatabaseError as error:
+    except ERRORS as error:
+        if not is_damage(error):
+            raise
         return str(error)
 
 
@@ -251,6 +261,17 @@ def identity(folder: Path) -> tuple[int, int] | None:
 def code(error: sqlite3.Error) -> int:
     """The primary SQLite result code of an error, 0 when it has none (errors of the module itself)."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that the file is not what we wrote, not that it cannot be reached or written now.
+
+    Our statements are right, so whatever SQLite has against them comes from the file. ProgrammingError is the
+    exception: a connection was closed under its user.
+    """
+    if isinstance(error, sqlite3.Error):
+        return not isinstance(error, sqlite3.ProgrammingError) and code(error) not in _NOT_ITS_FAULT
+    return isinstance(error, UnicodeDecodeError)
 
 
 def _connect(folder: Path, how: str, wait: float) -> sqlite3.Connection:

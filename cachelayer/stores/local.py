@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import threading
 import time
 import weakref
@@ -35,6 +34,7 @@ from cachelayer.stores.verify import Problem, find_problems
 T = TypeVar("T")
 
 _PAGE = 100
+_FAILURES = (StoreError, OSError, *indexes.ERRORS)
 
 logger = logging.getLogger("cachelayer")
 
@@ -194,10 +194,10 @@ class LocalStore:
                 row = EntryRow(key, len(record), self._clock(), expires, request)
                 insert_entry(sql, row, {digest: len(data) for digest, data in blobs.items()}, place.id)
         except BaseException:
-            with suppress(StoreError, OSError, sqlite3.Error):
+            with suppress(*_FAILURES):
                 sweep.settle(place)
             raise
-        with suppress(StoreError, OSError, sqlite3.Error):  # committed; what is left over is collected later
+        with suppress(*_FAILURES):  # committed; what is left over is collected later
             sweep.collect(doomed)
         for digest, data in blobs.items():
             if files.size(digest) != len(data):  # a collector that knew nothing of our claim, or somebody's rm
@@ -312,7 +312,7 @@ class LocalStore:
 
     def _leave(self, opened: _Opened) -> None:
         if opened.sweep is not None:
-            with suppress(StoreError, OSError, sqlite3.Error):
+            with suppress(*_FAILURES):
                 opened.sweep.recency.stop()
         opened.index.close()
         if opened.sweep is not None:
@@ -325,8 +325,8 @@ class LocalStore:
             return opened.index.get(key)
         except Refused as error:
             self._problem("refused-row", f"the row of {key} is refused: {error}")
-        except sqlite3.Error as error:
-            if indexes.code(error) not in indexes.CORRUPT and not self._stale(opened.index):
+        except indexes.ERRORS as error:
+            if not indexes.is_damage(error) and not self._stale(opened.index):
                 raise StoreError(f"the index cannot be read: {error}") from error
             # The next write replaces the index; to this reader there is simply no entry.
             self._suspect = opened.index.identity
@@ -347,8 +347,8 @@ class LocalStore:
                         raise StoreError(f"{self.path} cannot be written")
                     try:
                         return attempt(opened.sweep)
-                    except sqlite3.DatabaseError as error:
-                        if last or indexes.code(error) not in indexes.CORRUPT:
+                    except indexes.ERRORS as error:
+                        if last or not indexes.is_damage(error):
                             raise
                         self._suspect = opened.index.identity
                 raise AssertionError("unreachable")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 from cachelayer.core.errors import StoreError
+from cachelayer.stores.index import ERRORS
 
 BATCH = 100
 """Keys written in one transaction: 3-7 ms with the write lock held at a million entries (FLIGHT-FACTS)."""
@@ -59,7 +60,7 @@ class Recency:
     def _flush_in_thread(self) -> None:
         try:
             self.flush()
-        except (StoreError, OSError, sqlite3.Error):
+        except (StoreError, OSError, *ERRORS):
             self._used.clear()  # a disk that cannot be written must not cost memory, nor a thread per hit
         finally:
             self._flusher = None

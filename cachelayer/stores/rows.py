@@ -32,7 +32,7 @@ class EntryRow:
     """The canonical request, compressed."""
 
 
-def insert_entry(sql: sqlite3.Connection, row: EntryRow, blobs: Mapping[str, int], reservation: int) -> None:
+def insert_entry(sql: sqlite3.Connection, row: EntryRow, blobs: Mapping[str, int], reservation: str) -> None:
     """What stands beside a record: its entry, its references, its blobs' rows. They take the reservation's place."""
     sql.execute("INSERT INTO Entry VALUES (?, ?, ?, ?, ?)", (row.key, row.size, row.now, row.now, row.expires))
     if len(row.request) <= CANONICAL_LIMIT:
@@ -62,7 +62,7 @@ def mark_idle(sql: sqlite3.Connection, digests: Iterable[str]) -> list[str]:
     return [digest for digest in digests if sql.execute(_MARK_IDLE, (digest,)).rowcount]
 
 
-def close_reservation(sql: sqlite3.Connection, files: BlobFiles, id: int) -> list[str]:
+def close_reservation(sql: sqlite3.Connection, files: BlobFiles, id: str) -> list[str]:
     """Let go of a reservation; files in place that had no row get one, so that they stay counted."""
     digests = column(sql, "SELECT digest FROM Claim WHERE reservation = ?", (id,))
     sql.execute("DELETE FROM Claim WHERE reservation = ?", (id,))

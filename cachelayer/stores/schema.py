@@ -66,8 +66,8 @@ OURS = (
     "CREATE TABLE Reference (digest TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (digest, key)) WITHOUT ROWID",
     "CREATE INDEX Reference_key ON Reference (key)",
     # Room taken by a writer or collector at work, and the blobs a writer is about to refer to.
-    "CREATE TABLE Reservation (id INTEGER PRIMARY KEY AUTOINCREMENT, writer TEXT NOT NULL, bytes INTEGER NOT NULL)",
-    "CREATE TABLE Claim (digest TEXT NOT NULL, reservation INTEGER NOT NULL,"
+    "CREATE TABLE Reservation (id TEXT PRIMARY KEY, writer TEXT NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE Claim (digest TEXT NOT NULL, reservation TEXT NOT NULL,"
     " PRIMARY KEY (digest, reservation)) WITHOUT ROWID",
     "CREATE INDEX Claim_reservation ON Claim (reservation)",
     # Apart from Entry, so that a note of use does not rewrite it. request: zlib.
@@ -104,8 +104,6 @@ def find_fault(connection: sqlite3.Connection) -> str | None:
     for name, sql in connection.execute("SELECT name, sql FROM sqlite_master"):
         if sql is None and str(name).startswith("sqlite_autoindex_"):
             continue
-        if name == "sqlite_sequence":  # sqlite's own, for AUTOINCREMENT
-            continue
         found[str(name)] = str(sql)
     if not found:
         return "it is empty"
@@ -124,6 +122,8 @@ def find_fault(connection: sqlite3.Connection) -> str | None:
             return f"it holds a setting {name!r}, which cachelayer does not write"
         elif type(value) is not type(SETTINGS[name]) or value != SETTINGS[name]:
             return f"its setting {name!r} is not as cachelayer writes it"
+    if [type(value) for (value,) in connection.execute("SELECT bytes FROM Held")] != [int]:
+        return "its sum of bytes is not one number"
     return None
 
 

@@ -45,7 +45,7 @@ BATCH = 64
 class Place:
     """Room that was reserved for one put."""
 
-    id: int
+    id: str
     known: frozenset[str]
     """Digests that had a file when room was reserved; for the others there is room."""
 
@@ -68,7 +68,7 @@ class Sweep:
         self.recency = recency
         self._limit = size_limit
         self._clock = clock
-        self._unsettled: list[int] = []
+        self._unsettled: list[str] = []
 
     def admit(self, need: Callable[[sqlite3.Connection], int], take: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``take`` in a transaction in which the bytes that ``need`` asks for fit, evicting until they do.
@@ -260,7 +260,7 @@ class Sweep:
         else:
             self._files.destroy(digest, token)
 
-    def _reservation(self, sql: sqlite3.Connection, size: int) -> int:
-        cursor = sql.execute("INSERT INTO Reservation (writer, bytes) VALUES (?, ?)", (self.writer.token, size))
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+    def _reservation(self, sql: sqlite3.Connection, size: int) -> str:
+        id = self.writer.name()
+        sql.execute("INSERT INTO Reservation VALUES (?, ?, ?)", (id, self.writer.token, size))
+        return id

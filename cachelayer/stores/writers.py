@@ -34,7 +34,7 @@ class Writer:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(self.token, 16))
 
     def name(self) -> str:
-        """A file name that says whose it is, never given twice."""
+        """A name for a file or reservation that says whose it is, never given twice."""
         return f"{self.token}-{next(self._numbers)}"
 
     def is_alive(self, token: str) -> bool:
