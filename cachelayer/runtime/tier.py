@@ -19,39 +19,53 @@ T = TypeVar("T")
 
 _log = logging.getLogger("cachelayer")
 
-_TRIES = 3
+TRIES = 3
 """Failures in a row after which the breaker opens."""
-_REST = 10.0
+REST = 10.0
 """Seconds for which an open breaker keeps calls away; one call then tries again."""
 
 
 class _Breaker:
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
         self._rest_until = 0.0
 
     def allows(self) -> bool:
         with self._lock:
-            return self._failures < _TRIES or time.monotonic() >= self._rest_until
+            if self._failures < TRIES:
+                return True
+            now = self._clock()
+            if now < self._rest_until:
+                return False
+            # This call tries. The others rest on: a tier that hangs would hold up every one of them.
+            self._rest_until = now + REST
+            return True
 
     def succeeded(self) -> None:
-        self._failures = 0
+        if self._failures:  # unlocked on the way of every hit: a failure that comes just now is counted after us
+            with self._lock:
+                self._failures = 0
 
     def failed(self) -> None:
         with self._lock:
             self._failures += 1
-            self._rest_until = time.monotonic() + _REST
+            self._rest_until = self._clock() + REST
 
 
 class Tier:
-    """A store behind its breakers. store None: the tier could not be opened, and is not there."""
+    """A store behind its breakers. store None: the tier could not be opened, and is not there.
 
-    def __init__(self, name: str, store: Store | None) -> None:
+    clock: seconds that never go back.
+    """
+
+    def __init__(self, name: str, store: Store | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.name, self.store = name, store
         self.failures = 0
         """Calls that failed, those kept away by the breaker not counted."""
-        self._reads, self._writes = _Breaker(), _Breaker()
+        self._reads, self._writes = _Breaker(clock), _Breaker(clock)
+        self._lock = threading.Lock()
         self._warned: set[str] = set()
 
     def get(self, key: str) -> bytes | None:
@@ -86,7 +100,8 @@ class Tier:
             result = call(self.store)
         except Exception as error:  # whatever a store may raise, the call goes on without it
             breaker.failed()
-            self.failures += 1
+            with self._lock:
+                self.failures += 1
             self._warn(verb, error)
             return None
         breaker.succeeded()
@@ -94,12 +109,14 @@ class Tier:
 
     def _warn(self, verb: str, error: Exception) -> None:
         kind = f"{verb} {type(error).__name__}"
-        if kind not in self._warned:
+        with self._lock:
+            if kind in self._warned:
+                return
             self._warned.add(kind)
-            _log.warning(
-                "the %s tier cannot %s (%s: %s); requests are forwarded without it",
-                self.name,
-                verb,
-                type(error).__name__,
-                error,
-            )
+        _log.warning(
+            "the %s tier cannot %s (%s: %s); requests are forwarded without it",
+            self.name,
+            verb,
+            type(error).__name__,
+            error,
+        )
