@@ -74,7 +74,7 @@ def render(
     text = prompt.encode("utf-8", "replace").decode()
     caption = f"{width} x {height} {format}, image {index + 1}, {_plural(references)}, seed {seed}"
     try:
-        from PIL import Image
+        from PIL import Image, ImageChops
     except ImportError:
         return Picture("png", _plain_png(text, width, height, (red, green, blue), grain))
     alpha = transparent and format != "jpeg"
@@ -82,8 +82,6 @@ def render(
     _write(image, text, caption, dark=red * 0.3 + green * 0.59 + blue * 0.11 > 140)
     if alpha:
         background = Image.new("RGB", (width, height), (red, green, blue))
-        from PIL import ImageChops
-
         shown = ImageChops.difference(image, background).convert("L").point([0] + [255] * 255)
         image.putalpha(shown)
     image.paste(Image.frombytes("RGB", (width, rows), grain), (0, height - rows))

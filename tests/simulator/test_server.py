@@ -226,10 +226,10 @@ def test_a_client_that_leaves_is_counted_but_not_answered(sim, caplog):
     head = f"POST {GENERATIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     sim.hold()
     with caplog.at_level(logging.DEBUG):
-        for _ in range(5):
+        for number in range(5):
             connection = socket.create_connection(("127.0.0.1", sim.port))
             connection.sendall(head + body)
-            sim.wait_for_calls(sim.calls + 1 if sim.calls else 1)
+            sim.wait_for_calls(number + 1)
             connection.close()
         with socket.create_connection(("127.0.0.1", sim.port)) as half:
             half.sendall(head + body[:10])  # leaves before its request is whole
