@@ -181,7 +181,11 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
 
     began: when the starter asked. broken: damaged entries he found on his way.
     """
-    lease = await TakeLease(asked)
+    try:
+        lease = await TakeLease(asked)
+    except BaseException:  # given up: nobody has waited for a long time
+        await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason="abandoned"))
+        raise
     found = await LookUp(asked)
     if isinstance(found, Found):
         outcome = Outcome.COALESCED if lease.waited else Outcome.HIT
@@ -194,10 +198,16 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
     broken = max(broken, found.broken)
 
     sent = await Now()
-    received = await Send()
+    unknown = Cost(None, "unpriced", "cut off before its usage was known")
+    try:
+        received = await Send()
+    except BaseException:
+        gone = await Now()
+        await Record(_event(Outcome.ERROR, asked, began, gone, broken, upstream=1, spent=unknown, reason="abandoned"))
+        raise
     came = await Now()
     if isinstance(received, Failed):
-        spent = Cost(None, "unpriced", "cut off before its usage was known") if received.sent else None
+        spent = unknown if received.sent else None
         await Record(_event(Outcome.ERROR, asked, began, came, broken, upstream=1, spent=spent, reason="raised"))
         return Crashed(received.error)
 

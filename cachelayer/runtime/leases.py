@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from pathlib import Path
 
 try:
@@ -33,7 +32,6 @@ class Leases:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "leases.lock"
         self._fd: int | None = None
-        self._lock = threading.Lock()
 
     def take(self, key: str) -> bool:
         """True: this process holds the key's lease now. False: another one does.
@@ -56,12 +54,12 @@ class Leases:
             fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, _offset(key))
 
     def _file(self) -> int:
-        with self._lock:
-            # A file that was removed with its folder is shared with nobody any more. Its descriptor stays open all the
-            # same: the leases held on it are given back one by one.
-            if self._fd is None or os.fstat(self._fd).st_nlink == 0:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            return self._fd
+        # A file that was removed with its folder is shared with nobody any more. Its descriptor stays open all the
+        # same: closing it would drop the leases held on a file of the same number. No lock of ours: two threads that
+        # open it at once leave one descriptor unused, while a lock held at a fork would hang the child.
+        if self._fd is None or os.fstat(self._fd).st_nlink == 0:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return self._fd
 
 
 def _offset(key: str) -> int:
