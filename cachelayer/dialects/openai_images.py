@@ -49,9 +49,10 @@ _AUTO: Final = {
     "generations": ("size", "quality", "background", "moderation"),
     "edits": ("size", "quality", "background"),
 }
-"""Fields whose documented default is ``auto``, so that saying it and leaving it out are the same: for OpenAI's own image
-models, of which alone it is documented. Behind the same path other models have defaults of their own."""
+"""Fields whose documented default is ``auto``, so that saying it and leaving it out are the same."""
 _AUTO_MODELS: Final = "gpt-image"
+"""In the name of OpenAI's own image models, of which alone that is documented: behind the same path other models have
+defaults of their own, and then ``auto`` would answer for them."""
 _BOOKKEEPING: Final = ("user", "safety_identifier", "metadata", "service_tier")
 _IMAGES: Final = ("images", "image", "mask", "markup")
 """Fields that hold images: data: URLs in JSON, files in a form."""
