@@ -6,6 +6,7 @@ Loaded late, because pydantic-settings takes longer to import than all the rest.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -39,7 +41,16 @@ _BYTES = {
 }
 
 
+_LONGEST_WAIT = 20 * 86_400
+"""Seconds. finish_timeout becomes the timeout of a socket, which the system counts in milliseconds in 31 bits: from
+24.8 days on every call would raise OverflowError."""
+_LARGEST = 2**63 - 1
+"""Bytes. What SQLite can count to."""
+
+
 def _seconds(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f'{value!r} is no duration: write seconds, or "30s", "10m", "1h", "30d"')
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if match is not None:
@@ -55,9 +66,9 @@ def _bytes(value: Any) -> Any:
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
         if match is not None:
-            return int(float(match[1]) * _BYTES[(match[2] or "").lower()])
-        if not value.strip().isdigit():
-            raise ValueError(f'{value!r} is no size: write bytes, or "50MB", "50MiB", "10GB"')
+            return int(Decimal(match[1]) * _BYTES[(match[2] or "").lower()])
+    if isinstance(value, bool) or (isinstance(value, str) and not value.strip().isdecimal()):
+        raise ValueError(f'{value!r} is no size: write bytes, or "50MB", "50MiB", "10GB"')
     return value
 
 
@@ -67,11 +78,19 @@ def _words(value: Any) -> Any:
     return value
 
 
+def _folder(value: Any) -> Any:
+    # An empty path is the working folder to pathlib, and an unset variable to whoever wrote it.
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError(f"{value!r} is no path")
+    return value
+
+
 Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
-Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
+Wait = Annotated[Duration, Field(le=_LONGEST_WAIT)]
+Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0, le=_LARGEST)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
-_IGNORE = re.compile(r"(header|query|body):.+")
+_IGNORE = re.compile(r"(?:header|query):\S+|body:[^.]+(?:\.[^.]+)*")
 
 
 class Settings(BaseSettings):
@@ -85,7 +104,9 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    path: Path = Field(default_factory=lambda: user_cache_path("cachelayer", appauthor=False))
+    path: Annotated[Path, BeforeValidator(_folder)] = Field(
+        default_factory=lambda: user_cache_path("cachelayer", appauthor=False)
+    )
     """Folder of the store and the ledger."""
     size_limit: Size = 10 * 10**9
     """Bound on the bytes of entries and blobs, by least recent use."""
@@ -105,9 +126,9 @@ class Settings(BaseSettings):
     """Fields to leave out of the key: header:NAME, query:NAME, body:dotted.path."""
     max_body: Size = 512 * 10**6
     """A larger request body is forwarded without being read."""
-    finish_timeout: Duration = 600.0
+    finish_timeout: Wait = 600.0
     """How long a flight goes on after its last caller has left."""
-    drain_timeout: Duration = 60.0
+    drain_timeout: Wait = 60.0
     """How long the end of the program waits for flights."""
     disabled: bool = False
     """Everything passes through."""
@@ -150,12 +171,32 @@ def load_settings(**arguments: Any) -> Settings:
         settings = Settings(**given)
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from None
-    except (OSError, ValueError) as error:  # an unreadable cachelayer.toml, a variable that is not JSON
-        raise ConfigError(f"the settings cannot be read: {error}") from None
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        name = "?" if field is None else field[1]
+        raise ConfigError(f"setting {name!r} is wrong: variable CACHELAYER_{name.upper()} must be JSON") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cachelayer.toml cannot be read: {error}") from None
     for item in settings.ignore:
         if _IGNORE.fullmatch(item) is None:
-            raise ConfigError(f"ignore {item!r} is wrong: write header:NAME, query:NAME or body:dotted.path")
+            raise ConfigError(
+                f"setting 'ignore' is wrong: {item!r} should be header:NAME, query:NAME or body:dotted.path"
+            )
+    _check_pools(settings.pools)
     return settings
+
+
+def _check_pools(pools: tuple[tuple[str, ...], ...]) -> None:
+    seen: set[str] = set()
+    for pool in pools:
+        if len(pool) < 2:
+            raise ConfigError(f"setting 'pools' is wrong: {list(pool)} should name two scopes or more that share")
+        for scope in pool:
+            if not scope.strip():
+                raise ConfigError(f"setting 'pools' is wrong: {list(pool)} names an empty scope")
+            if scope in seen:
+                raise ConfigError(f"setting 'pools' is wrong: {scope!r} stands in it twice")
+            seen.add(scope)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -165,4 +206,7 @@ def _sentence(error: ValidationError) -> str:
         known = ", ".join(Settings.model_fields)
         return f"there is no setting {name!r}; the settings are {known}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"setting {name!r} is wrong: {message}"
+    if message.startswith("Input should"):
+        value = repr(first["input"])
+        message = (value if len(value) <= 60 else value[:57] + "...") + message.removeprefix("Input")
+    return f"setting {name!r} is wrong: {message.replace('valid tuple', 'list')}"
