@@ -15,7 +15,9 @@ SETTINGS: dict[str, int | str] = {
     "disk_pickle_protocol": 0,
     "eviction_policy": "none",
     "size_limit": 2**63 - 1,
-    "sqlite_auto_vacuum": 1,
+    # Free pages are used again, the file does not shrink. Moving pages at each commit costs time, and on a damaged
+    # index it ends as "disk full", which would never be repaired.
+    "sqlite_auto_vacuum": 0,
     "sqlite_cache_size": 2048,
     "sqlite_journal_mode": "wal",
     "sqlite_journal_size_limit": 4 * 2**20,
