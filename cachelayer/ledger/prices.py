@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _EXACT: Final = Context(prec=60)
 """Wide enough never to round tokens times prices; the caller's own context may be set to anything."""
 
-_STANDARD_TIERS: Final = frozenset({"standard", "default", "auto", "on_demand", "unspecified"})
+_STANDARD_TIERS: Final = frozenset({"standard", "default", "auto", "on_demand"})
 """Names under which OpenAI (default, auto) and Google (standard, ON_DEMAND) sell at the plain list price."""
 
 _GEMINI_IMAGE_TOKENS: Final[Mapping[str, Mapping[str, int]]] = {
@@ -187,8 +187,9 @@ def _derived(asked: Asked, reading: Reading, total: int, model: ModelInfo) -> _T
         if not tabled or total >= min(tabled.values()):
             raise _Unpriced("the usage block does not tell image output from text output")
         return _Tokens(total, 0, ("no modality details, too few tokens for an image",))
-    # A size that was not named may still be the only one that fits into the total.
-    fitting = {each} if each is not None else set(tabled.values())
+    # A size that was left open may still be the only one that fits into the total.
+    possible = tabled.values() if size in ("", "auto") else ()
+    fitting = {each} if each is not None else set(possible)
     fitting = {tokens for tokens in fitting if tokens * reading.images <= total}
     if len(fitting) != 1:
         raise _Unpriced("the usage block does not tell image output from text output")
@@ -213,7 +214,8 @@ def _cached(usage: Usage, incoming: _Tokens, rates: ModelPrice) -> tuple[dict[st
 def _context(model: ModelInfo, tier: str | None, when: datetime) -> tuple[dict[str, str], tuple[str, ...]]:
     """The price context of a service tier; a doubt where the list has no price for it (it would silently be
     the standard one)."""
-    tier = (tier or "standard").lower()
+    # Vertex: ON_DEMAND_FLEX, ON_DEMAND_PRIORITY.
+    tier = (tier or "standard").lower().removeprefix("on_demand_")
     if tier in _STANDARD_TIERS:
         return {}, ()
     if tier == "provisioned_throughput":
@@ -235,7 +237,7 @@ def _unbilled(refusal: str | None, *, flat: bool) -> bool:
     """Whether an answer that reports nothing billed is known to be free. One that was cut off is not."""
     if refusal is None:
         return False
-    return refusal.startswith("status-") or refusal == "blocked" or (flat and refusal != "incomplete")
+    return refusal.startswith("status-") or refusal == "blocked" or (flat and refusal in ("no-image", "truncated"))
 
 
 def _spellings(model: str) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ name, acknowledged = sys.argv[2], os.open(sys.argv[3], os.O_WRONLY | os.O_APPEND
 cost = Cost(Decimal("0.137934"), "exact", "")
 
 def work(thread):
-    for number in range({EACH}):
+    for number in range(int(sys.argv[4])):
         key = f"{{name}}-{{thread}}-{{number}}"
         if number % 5 == 0:
             ledger.record(Event(Outcome.MISS, 1.0, "default", key=key, upstream=1, spent=cost), sync=number % 50 == 0)
@@ -63,7 +63,7 @@ def recorded(ledger: Ledger) -> Counter[str | None]:
 
 def test_ten_thousand_outcomes_of_four_processes_are_counted_once(python: Start, folder: Path, tmp_path: Path) -> None:
     acknowledged = [tmp_path / f"acknowledged-{number}" for number in range(4)]
-    writers = [python(WRITER, folder, number, path) for number, path in enumerate(acknowledged)]
+    writers = [python(WRITER, folder, number, path, EACH) for number, path in enumerate(acknowledged)]
     ledger = Ledger(folder)
     while any(writer.poll() is None for writer in writers):
         # A report taken meanwhile holds all that was acknowledged before it, and nothing twice.
@@ -85,7 +85,10 @@ def test_ten_thousand_outcomes_of_four_processes_are_counted_once(python: Start,
 
 def test_writers_killed_midway_lose_nothing_that_was_acknowledged(python: Start, folder: Path, tmp_path: Path) -> None:
     acknowledged = [tmp_path / f"acknowledged-{number}" for number in range(4)]
-    writers = [python(WRITER, folder, number, path) for number, path in enumerate(acknowledged)]
+    # Those to be killed would write for ever.
+    writers = [
+        python(WRITER, folder, number, path, 10**9 if number < 2 else EACH) for number, path in enumerate(acknowledged)
+    ]
     ledger = Ledger(folder)
     for number, least in ((0, 200), (1, 900)):
         # Killed in the middle of writing and folding: at its own pace, not after a pause of ours.
