@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -123,31 +124,44 @@ class Cache:
         from cachelayer.runtime.tier import Tier
 
         prices = Prices(self.settings.prices)  # raises ConfigError, disabled or not
-        store = None
+        store, folder = None, self.path
         if not self.settings.disabled:
-            store = self._open_store()
+            store, folder = self._open_store()
             if not leases_hold():
                 _log.warning("this platform has no record locks: one flight per key holds within one process only")
         engine = Engine(
-            self.path,
+            folder,
             self.settings.rules(),
             Tier("local", store),
-            Ledger(self.path / "ledger"),
+            Ledger(folder / "ledger"),
             prices,
-            flights_of(self.path),
+            flights_of(folder),
         )
         engine.disabled = self.settings.disabled
+        if folder != self.path:
+            # Not at close(): what is asked later is recorded too, as BYPASS.
+            weakref.finalize(engine, _remove, folder, os.getpid())
         return engine
 
-    def _open_store(self) -> Any:
-        from cachelayer.core.errors import StoreError
+    def _open_store(self) -> tuple[Any, Path]:
+        """The store, None when it is not there, and the folder for the ledger and the leases."""
+        from cachelayer.core.errors import NewerFormat, NotAStore, StoreError
         from cachelayer.stores.local import open_local
 
         try:
-            return open_local(self.path, size_limit=self.settings.size_limit)
+            return open_local(self.path, size_limit=self.settings.size_limit), self.path
+        except (NewerFormat, NotAStore) as error:
+            # Somebody else's folder: nothing at all may be written there.
+            _log.warning(
+                "the store in %s is not there: %s; requests are forwarded without it, and this program's own outcomes "
+                "are kept only until it ends",
+                self.path,
+                error,
+            )
+            return None, _makeshift()
         except (StoreError, OSError) as error:
             _log.warning("the store in %s is not there: %s; requests are forwarded without it", self.path, error)
-            return None
+            return None, self.path
 
     def wrap(self, client: C) -> C:
         """A cached twin of a client, of the same type; the given one is not changed, is kept alive, shares its pool.
@@ -161,10 +175,18 @@ class Cache:
         return twin
 
     def stats(self) -> Stats:
-        """The totals of the whole store, by its ledger: every process that ever used the folder counts."""
+        """The totals of the whole store, by its ledger: every process that ever used the folder counts.
+
+        Raises CachelayerError when the ledger cannot be read: there are no totals then, and zeros would be a lie.
+        """
+        from cachelayer.core.errors import LedgerError
         from cachelayer.ledger.reports import totals
 
-        return totals(self._engine.ledger, store_sizes=self._sizes())
+        try:
+            return totals(self._engine.ledger, store_sizes=self._sizes())
+        except LedgerError:
+            # Damage found by reading has been moved aside; what is left can be read.
+            return totals(self._engine.ledger, store_sizes=self._sizes())
 
     def _sizes(self) -> tuple[int, int, int]:
         store = self._engine.tier.store
@@ -252,6 +274,22 @@ class Cache:
 
     def __repr__(self) -> str:
         return f"Cache(path={json.dumps(str(self.path))}, namespace={self.settings.namespace!r})"
+
+
+def _makeshift() -> Path:
+    import tempfile
+
+    try:
+        return Path(tempfile.mkdtemp(prefix="cachelayer-"))
+    except OSError:
+        return Path(os.devnull)  # nothing can be made in there: outcomes are lost, with one warning
+
+
+def _remove(folder: Path, pid: int) -> None:
+    import shutil
+
+    if os.getpid() == pid:  # a forked child may end before us
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 _default: Cache | None = None

@@ -3,11 +3,12 @@
     CachelayerError
       ConfigError        bad settings, at start-up, in one clear sentence
       StoreError         a store could not do what it was asked; never leaves the runtime
+        NotAStore        the folder holds something else; it is not touched
         NewerFormat      the folder was written by a newer cachelayer; it is not touched
         NoRoom           size limit or disk full
       LedgerError        the ledger could not be read or written; never leaves the runtime
 
-Only ConfigError reaches a user's code: the cache never breaks the call.
+Only ConfigError reaches a user's code, and from stats() LedgerError: the cache never breaks the call.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class ConfigError(CachelayerError, ValueError):
 
 class StoreError(CachelayerError):
     """A store failed; the caller treats the tier as not there."""
+
+
+class NotAStore(StoreError):
+    """The folder is not a store of ours, and not empty either."""
 
 
 class NewerFormat(StoreError):

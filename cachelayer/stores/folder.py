@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cachelayer.core.errors import NewerFormat, StoreError
+from cachelayer.core.errors import NewerFormat, NotAStore, StoreError
 from cachelayer.stores import index
 from cachelayer.stores.blobs import BlobFiles, make_folder, sync_folder
 
@@ -36,7 +36,7 @@ _BEFORE_US = frozenset({"ledger", "leases.lock", "writers.lock"})
 def prepare(path: Path) -> bool:
     """Check the format, or write it into a new folder; True when the folder can only be read.
 
-    Raises NewerFormat, and StoreError when the folder is not a store, both without touching anything.
+    Raises NewerFormat and NotAStore without touching anything.
     """
     if path.is_symlink() and not path.exists():
         raise StoreError(f"{path} is a link to nowhere")
@@ -48,14 +48,14 @@ def prepare(path: Path) -> bool:
     except FileNotFoundError:
         foreign = {name for name in os.listdir(path) if not name.startswith(".")} - _BEFORE_US
         if foreign and not (path / "format").exists():
-            raise StoreError(
+            raise NotAStore(
                 f"{path} is not a cachelayer store: it is not empty ({min(foreign)}) and has no format file"
             ) from None
         _write_format(path)
         text = (path / "format").read_bytes()
     match = re.fullmatch(rb"cachelayer store ([0-9]{1,9})\n", text)
     if match is None:
-        raise StoreError(f"{path} is not a cachelayer store: its format file is not one")
+        raise NotAStore(f"{path} is not a cachelayer store: its format file is not one")
     if int(match[1]) > FORMAT:
         raise NewerFormat(
             f"{path} has store format {int(match[1])}, this version knows {FORMAT}: update cachelayer or use another"
