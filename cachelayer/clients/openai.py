@@ -10,7 +10,7 @@ import copy
 from functools import cached_property
 from typing import Any
 
-from cachelayer.clients.httpx import wrap_client
+from cachelayer.clients.httpx_client import wrap_client
 from cachelayer.runtime.engine import Engine
 
 

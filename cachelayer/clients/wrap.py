@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cachelayer.clients.genai import wrap_genai
-from cachelayer.clients.httpx import wrap_client
+from cachelayer.clients.httpx_client import wrap_client
 from cachelayer.clients.openai import wrap_openai
 from cachelayer.core.errors import ConfigError
 from cachelayer.runtime.engine import Engine

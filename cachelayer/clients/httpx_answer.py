@@ -1,0 +1,166 @@
+"""What a client of httpx or httpx2 gets back: its own responses and exceptions, made of the flow's replies.
+
+Also what is passed through: handed on as it comes, marked, and recorded when it is over.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from cachelayer.core.effects import Crashed, Original, PassThrough, Replay, Reply, TimedOut
+from cachelayer.core.model import Answer, Asked, Headers, Outcome
+from cachelayer.core.policy import answer_headers
+from cachelayer.runtime.engine import Engine
+
+_WATCHED = 67_108_864
+"""Bytes of a passed-through answer that are kept to price it; a longer answer stays unpriced."""
+_OURS = "x-cachelayer"
+
+
+def response_of(module: ModuleType, reply: Reply, request: Any) -> Any:
+    """The client's own response, or its own exception."""
+    match reply:
+        case Replay(outcome, key, answer, created, now, saved, reason):
+            age = None if created is None or outcome is not Outcome.HIT else now - created
+            added = answer_headers(outcome, key=key, age=age, saved=saved, reason=reason)
+            length = ("content-length", str(len(answer.body)))
+            return module.Response(
+                answer.status,
+                headers=_raw([*answer.headers, length, *added]),
+                stream=module.ByteStream(answer.body),
+                extensions={"http_version": b"HTTP/1.1"},
+            )
+        case Original(key, received, reason):
+            added = answer_headers(Outcome.MISS, key=key, reason=reason)
+            if isinstance(received.extensions, module.Response):
+                return _marked(received.extensions, added)
+            theirs = [pair for pair in received.headers if not pair[0].lower().startswith(_OURS)]
+            return module.Response(
+                received.answer.status,
+                headers=_raw([*theirs, *added]),
+                stream=module.ByteStream(received.raw),
+                extensions=dict(received.extensions),
+            )
+        case Crashed(error, shared):
+            raise _own(module, error) if shared else error
+        case TimedOut():
+            raise module.ReadTimeout("The read operation timed out", request=request)
+    raise TypeError(f"not a reply: {reply!r}")
+
+
+def _own(module: ModuleType, error: BaseException) -> BaseException:
+    """A copy of another caller's exception, as this caller's module would have raised it.
+
+    A copy, because an exception raised in many threads at once gathers all their tracebacks; of this module, because
+    the other caller may have used httpx where this one uses httpx2, and an SDK catches only its own.
+    """
+    try:
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpx2"):
+            twin: BaseException = getattr(module, type(error).__name__)(str(error))
+        else:
+            twin = copy.copy(error)
+    except Exception:  # an exception that cannot be copied is shared after all
+        return error
+    twin.__cause__ = error
+    return twin
+
+
+def passed(module: ModuleType, engine: Engine, through: PassThrough, response: Any) -> Any:
+    """The provider's response, streaming untouched, with our headers; its outcome is recorded when it is over."""
+    _marked(response, answer_headers(Outcome.BYPASS, reason=through.reason))
+    if hasattr(response, "_content"):
+        record(engine, through, response.status_code, response)
+    elif isinstance(through.asked, Asked):
+        response.stream = _watched(module)(engine, through, response)
+    else:
+        record(engine, through, response.status_code, None)
+    return response
+
+
+def _marked(response: Any, added: Headers) -> Any:
+    """A response of the user's own transport with our headers, in place of any that the provider spelled alike."""
+    for name in [name for name in response.headers if name.lower().startswith(_OURS)]:
+        del response.headers[name]
+    for name, value in added:
+        response.headers[name] = value
+    return response
+
+
+def record(engine: Engine, through: PassThrough, status: int | None, response: Any) -> None:
+    """Record a request that was passed through. status: None when the forward raised; response: None when unread."""
+    if engine.disabled:
+        return
+    answer = None if response is None else Answer(status or 0, pairs(response.headers), response.content)
+    engine.record_pass(through, status=status, answer=answer)
+
+
+@cache
+def _watched(module: ModuleType) -> Any:
+    """The stream class that hands a passed-through answer on as it comes and prices it when it is over."""
+
+    class WatchedStream(module.SyncByteStream, module.AsyncByteStream):  # type: ignore[name-defined, misc]
+        def __init__(self, engine: Engine, through: PassThrough, response: Any) -> None:
+            self._engine, self._through, self._inner = engine, through, response.stream
+            self._status, self._headers = response.status_code, list(response.headers.raw)
+            self._seen: list[bytes] | None = []
+            self._size = 0
+            self._whole = self._recorded = False
+
+        def __iter__(self) -> Iterator[bytes]:
+            for chunk in self._inner:
+                self._look_at(chunk)
+                yield chunk
+            self._whole = True
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for chunk in self._inner:
+                self._look_at(chunk)
+                yield chunk
+            self._whole = True
+
+        def close(self) -> None:
+            try:
+                self._inner.close()
+            finally:
+                self._record()
+
+        async def aclose(self) -> None:
+            try:
+                await self._inner.aclose()
+            finally:
+                self._record()
+
+        def _look_at(self, chunk: bytes) -> None:
+            self._size += len(chunk)
+            if self._size > _WATCHED:
+                self._seen = None
+            if self._seen is not None:
+                self._seen.append(chunk)
+
+        def _record(self) -> None:
+            if self._recorded:
+                return
+            self._recorded = True
+            response = None
+            if self._whole and self._seen is not None:
+                try:
+                    response = module.Response(self._status, headers=self._headers, content=b"".join(self._seen))
+                except module.DecodingError:
+                    response = None
+            record(self._engine, self._through, self._status, response)
+
+    return WatchedStream
+
+
+def pairs(headers: Any) -> Headers:
+    """The header fields of a request or response of either module, as they were spelled."""
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw)
+
+
+def _raw(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    # As bytes: given text, both modules encode it as ASCII and raise on what a provider may send (RFC 9110, 5.5).
+    return [(name.encode("latin-1", "replace"), value.encode("latin-1", "replace")) for name, value in headers]
