@@ -1,0 +1,1 @@
+"""The command line. main.py declares every command; a room beside it does the work, imported when it is asked for."""

@@ -1,0 +1,175 @@
+"""`cachelayer demo`: what stands around the calls. A store of its own, a simulator, the report, and the proof.
+
+What is asked is in demo_asks, how it is played in demo_play, what is explained afterwards in demo_told.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cachelayer.cli.demo_asks import draw
+from cachelayer.cli.failure import USAGE, Failure
+from cachelayer.cli.format import dollars, duration, number, percent
+from cachelayer.cli.reader import Reader
+from cachelayer.cli.report import collect, show
+from cachelayer.cli.screen import console, print_json
+from cachelayer.ledger import reports
+from cachelayer.ledger.events import Ledger
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cachelayer.cli.demo_asks import Ask
+    from cachelayer.cli.demo_play import Clients, Played
+
+LATENCY = (4.0, 14.0)
+"""Seconds that image models take, about. The simulator takes these times ``latency_scale``."""
+NAMESPACE = "demo"
+SCOPE = "simulator.cachelayer.invalid"
+"""Names the simulator in keys, whatever port it listens on, so that a second run finds the answers of the first."""
+
+
+def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: float, fresh: bool, as_json: bool) -> None:
+    """The command."""
+    folder = _folder(path)
+    _leave_the_users_settings()
+    asks, shown = draw(calls, repeat_rate)
+    screen = console(stderr=as_json)
+    with screen.status("Loading the SDKs of OpenAI and Google"):
+        try:
+            import openai  # noqa: F401
+            import PIL  # noqa: F401
+            from google import genai  # noqa: F401
+        except ImportError as error:
+            raise Failure(f"the demo needs {error.name}: pip install 'cachelayer[demo]'", USAGE) from None
+        from cachelayer.cache import Cache
+        from cachelayer.cli import demo_play, demo_told
+        from cachelayer.simulator import Simulator
+    if fresh:
+        _forget(folder)
+
+    low, high = (seconds * latency_scale for seconds in LATENCY)
+    screen.print(
+        f"{calls} calls from real prompts, {percent(repeat_rate)} of them repeats (real traffic: up to 24 to 30 %; "
+        f"--repeat-rate sets it), through {demo_play.THREADS} threads and {demo_play.TASKS} tasks."
+    )
+    screen.print(
+        f"The simulator answers within {duration(low)} to {duration(high)}: what image models take "
+        f"({LATENCY[0]:g} to {LATENCY[1]:g} s), times {latency_scale:g}."
+    )
+    begin = time.time()
+    with Simulator(latency=(low, high), seed=1) as simulator:
+        host = f"127.0.0.1:{simulator.port}"
+        with Cache(path=folder, namespace=NAMESPACE, pools=[[SCOPE, host]], prices={host: "list"}) as cache:
+            clients = demo_play.connect(simulator.url, cache.wrap)
+            played = _play(screen, clients, asks)
+            took = time.time() - begin
+            if played.failures:
+                first = played.failures[0]
+                failed = number(len(played.failures), "call")
+                raise Failure(f"{failed} of {calls} failed; the first: {type(first).__name__}: {first}")
+            # Before anything is asked again for the explanations: the report is of the calls above.
+            ledger = Ledger(folder / "ledger")
+            with Reader(folder) as reader:
+                sizes = reader.sizes()
+            report = collect(ledger, by="model", since=begin, sizes=sizes)
+            document = reports.report_json(ledger, by="model", since=begin, store_sizes=sizes)
+            told = demo_told.look(cache, clients, shown)
+            clients.close()
+        called, billed = simulator.calls, simulator.billed_usd
+
+    if as_json:
+        print_json(document | {"simulator_calls": called, "path": str(folder)})
+    else:
+        screen.print()
+        show(screen, report, where=f"this run, {duration(took)}")
+        screen.print()
+        with Reader(folder) as reader:
+            demo_told.tell(screen, reader, told, folder)
+    totals = report.totals
+    if (totals.upstream_calls, totals.requests) != (called, len(asks)):
+        raise Failure(
+            f"the report is wrong: {len(asks)} requests were made and the simulator was called {called} times, "
+            f"the report says {totals.requests} and {totals.upstream_calls}"
+        )
+    if not as_json:
+        _prove(screen, totals, called, billed)
+
+
+def _prove(screen: Console, totals: reports.Sums, called: int, billed: Decimal) -> None:
+    # Only the counts decide: list prices change between releases of genai-prices, the simulator's do not.
+    screen.print(
+        f"Proof: the simulator was called {number(called, 'time')} and billed {dollars(billed)}; "
+        f"the report says {totals.upstream_calls:,} and {dollars(totals.spent_usd)}."
+    )
+    average = sum(LATENCY) / 2
+    if totals.upstream_calls == 0:
+        screen.print("Every call was a hit: an earlier run had paid for them all. --fresh begins anew.", style="green")
+    else:
+        screen.print(
+            f"At full latency, {average:g} s a call on average, the {number(totals.hits, 'hit')} alone would have "
+            f"saved about {duration(totals.hits * average)}. Run it again: every call will be a hit."
+        )
+
+
+def _folder(path: Path | None) -> Path:
+    """The demo's own folder. Raises Failure for one that holds something else: the demo never mixes with real work."""
+    from platformdirs import user_cache_path
+
+    if path is None:
+        path = user_cache_path("cachelayer-demo", appauthor=False)
+    folder = path.expanduser().absolute()
+    if not folder.exists():
+        return folder
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise Failure(f"{folder} is not a folder that can be written")
+    if any(folder.iterdir()):
+        with Reader(folder) as reader:
+            strangers = {entry.namespace for _, entry in reader.newest(100) if entry} - {NAMESPACE}
+        strangers |= {name for name, _ in reports.groups(Ledger(folder / "ledger"), "namespace")} - {NAMESPACE}
+        if strangers:
+            raise Failure(f"{folder} is a store in use; give the demo a --path of its own")
+    return folder
+
+
+def _leave_the_users_settings() -> None:
+    """Nothing that is set for real work may lead the demo astray: this process is the demo's alone.
+
+    Variables of cachelayer and of the SDKs go, and those of proxies, which would be asked for 127.0.0.1; the working
+    folder goes too, as it may hold a cachelayer.toml.
+    """
+    for name in list(os.environ):
+        if name.upper().startswith(("CACHELAYER_", "OPENAI_", "GOOGLE_", "GEMINI_")) or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.chdir("/")
+    warnings.simplefilter("ignore")  # those of the SDKs; ours are raised in the tests
+
+
+def _forget(folder: Path) -> None:
+    from cachelayer.stores.local import open_local
+
+    if not (folder / "format").exists():
+        return
+    store = open_local(folder, size_limit=2**62)
+    try:
+        for key, _ in list(store.scan()):
+            store.delete(key)
+        store.maintain()
+    finally:
+        store.close()
+
+
+def _play(screen: Console, clients: Clients, asks: list[Ask]) -> Played:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from cachelayer.cli.demo_play import play
+
+    columns = (TextColumn("Asking"), BarColumn(), MofNCompleteColumn(), TextColumn("calls"), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task("", total=len(asks))
+        return play(clients, asks, lambda: progress.advance(task))

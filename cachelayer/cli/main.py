@@ -1,0 +1,173 @@
+"""Every command of `cachelayer`, its options and its help. What a command does lives in the room it imports, inside
+the function: `cachelayer --help` loads none of them.
+
+Exit codes: 0 done, 1 a problem was found (no such key, a damaged store, a call that failed), 2 bad usage or settings,
+130 Ctrl-C. An error is one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cachelayer.cli.failure import USAGE, Failure
+
+# typer brings click along, as a dependency or inside itself: its exceptions are reached through typer's own.
+_ClickException = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="cachelayer",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--path", metavar="DIR", help="Folder of store and ledger. Default: CACHELAYER_PATH, or your cache folder."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with exact figures.")]
+
+
+class By(StrEnum):
+    """What a report is grouped by."""
+
+    model = "model"
+    namespace = "namespace"
+    host = "host"
+    day = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """The global options, given before or after the command."""
+
+    path: Path | None
+    as_json: bool
+
+    @classmethod
+    def of(cls, ctx: typer.Context, path: Path | None, as_json: bool) -> Globals:
+        """What was given after the command, else before it."""
+        before = ctx.find_object(Globals)
+        assert before is not None
+        return cls(before.path if path is None else path, as_json or before.as_json)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import cachelayer
+
+        typer.echo(f"cachelayer {cachelayer.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    ctx: typer.Context,
+    path: Folder = None,
+    as_json: AsJson = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A cache for generative-image APIs, and a ledger of what it saved."""
+    ctx.obj = Globals(path, as_json)
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    repeat_rate: Annotated[
+        float, typer.Option(min=0, max=0.95, metavar="SHARE", help="Share of calls that ask again for something.")
+    ] = 0.20,
+    calls: Annotated[int, typer.Option(min=1, max=2000, metavar="N", help="Number of calls.")] = 300,
+    latency_scale: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SCALE", help="Times 4 to 14 s: how long the simulator takes.")
+    ] = 0.025,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier demos stored.")] = False,
+    path: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """The main job with no account: real prompts through the real SDKs against a local simulator, then the report.
+
+    Keeps a store of its own (in your cache folder, or --path), never yours. The second run is all hits.
+    """
+    from cachelayer.cli.demo import run
+
+    given = Globals.of(ctx, path, as_json)
+    run(
+        given.path,
+        repeat_rate=repeat_rate,
+        calls=calls,
+        latency_scale=latency_scale,
+        fresh=fresh,
+        as_json=given.as_json,
+    )
+
+
+@app.command()
+def report(
+    ctx: typer.Context,
+    since: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Only the last 30d, 12h, 10m, ... Default: everything.")
+    ] = None,
+    by: Annotated[By, typer.Option(help="What the groups are.")] = By.model,
+    path: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """What was saved: calls, dollars and time, and why calls were not cached."""
+    from cachelayer.cli.report import run
+
+    given = Globals.of(ctx, path, as_json)
+    run(given.path, since=since, by=by.value, as_json=given.as_json)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command of sys.argv; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a prompt may not fit the terminal's encoding
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # The reader has left (`| head`). What is still buffered must not complain when Python flushes it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print an expected error as one sentence; any other is a bug and keeps its traceback."""
+    from cachelayer.core.errors import CachelayerError, ConfigError
+
+    if isinstance(error, Failure):
+        sentence, code = str(error), error.code
+    elif isinstance(error, _ClickException):
+        sentence, code = error.format_message(), USAGE  # type: ignore[attr-defined]
+    elif isinstance(error, CachelayerError | OSError):
+        sentence, code = str(error), USAGE if isinstance(error, ConfigError) else 1
+    else:
+        raise error
+    print(f"cachelayer: {sentence}", file=sys.stderr)
+    return code

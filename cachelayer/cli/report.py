@@ -1,0 +1,243 @@
+"""What was saved, for people and for programs. Every figure is the ledger's; here they are only laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cachelayer.cli.failure import USAGE, Failure
+from cachelayer.cli.format import dollars, duration, number, percent, size, visible
+from cachelayer.cli.places import existing_folder
+from cachelayer.cli.reader import Reader
+from cachelayer.cli.screen import console, note, print_json
+from cachelayer.core.errors import StoreError
+from cachelayer.ledger import reports
+from cachelayer.ledger.events import Ledger
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MEANINGS: Mapping[str, str] = {
+    "blocked": "the provider refused the content",
+    "body-too-large": "the request is larger than max_body",
+    "closed": "the cache was closed",
+    "incomplete": "the answer broke off",
+    "internal-error": "a fault of cachelayer; the call went on without it",
+    "malformed": "the request cannot be read",
+    "no-image": "the answer has fewer images than were asked for",
+    "no-room": "the answer does not fit in the size limit",
+    "operation-off": "an operation that is not cached (setting: operations)",
+    "reference-unknown": "a reference image by URL, whose content is not known",
+    "stateful": "the answer depends on more than the request",
+    "stream": "streams are passed through",
+    "tier-down": "the store could not be used",
+    "truncated": "the answer was cut short by a limit",
+    "unrecognised": "no image call that cachelayer knows",
+}
+"""Reasons of the ledger in plain words. A reason without an entry here is shown as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one report shows."""
+
+    totals: reports.Stats
+    groups: list[tuple[str, reports.Sums]]
+    by: reports.By
+    reasons: list[tuple[str, str, int]]
+    normalized: dict[str, int]
+
+
+def run(path: Path | None, *, since: str | None, by: reports.By, as_json: bool) -> None:
+    """The command."""
+    begin = None if since is None else datetime.now(UTC).timestamp() - seconds(since)
+    folder = existing_folder(path)
+    ledger, sizes = Ledger(folder / "ledger"), store_sizes(folder)
+    if as_json:
+        print_json(reports.report_json(ledger, by=by, since=begin, store_sizes=sizes))
+        return
+    screen = console()
+    report = collect(ledger, by=by, since=begin, sizes=sizes)
+    if not report.totals.requests:
+        screen.print(f"No request was recorded in {folder}" + (f" in the last {since}." if since else " yet."))
+        return
+    show(screen, report, where=f"{folder}" + (f", the last {since}" if since else ""))
+
+
+def seconds(text: str) -> float:
+    """A duration as settings spell it. Raises Failure."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from cachelayer.settings import Duration
+
+    try:
+        return float(TypeAdapter(Duration).validate_python(text))
+    except ValidationError:
+        raise Failure(f'{text!r} is no duration: write seconds, or "30s", "10m", "1h", "30d"', USAGE) from None
+
+
+def store_sizes(folder: Path) -> tuple[int, int, int]:
+    """(entries, blobs, bytes); zeros and a note where the store cannot be read: the ledger stands alone."""
+    try:
+        with Reader(folder) as reader:
+            return reader.sizes()
+    except StoreError as error:
+        note(f"{error}; what is stored is shown as nothing")
+        return 0, 0, 0
+
+
+def collect(ledger: Ledger, *, by: reports.By, since: float | None, sizes: tuple[int, int, int]) -> Report:
+    """Ask the ledger. Raises LedgerError."""
+    return Report(
+        reports.totals(ledger, since=since, store_sizes=sizes),
+        reports.groups(ledger, by, since),
+        by,
+        reports.reasons(ledger, since),
+        reports.normalized(ledger, since),
+    )
+
+
+def headline(totals: reports.Sums) -> str:
+    """The report in one sentence."""
+    spared = totals.hits + totals.coalesced
+    asked = totals.requests - totals.bypassed
+    calls = f"{spared:,} of {number(asked, 'call')} ({percent(totals.hit_rate)}) never reached a provider"
+    if not spared:
+        return f"Nothing saved yet: {calls}"
+    if totals.saved_seconds < 0:
+        return f"Saved {dollars(totals.saved_usd)} for {duration(-totals.saved_seconds)} more of waiting: {calls}"
+    return f"Saved {dollars(totals.saved_usd)} and {duration(totals.saved_seconds)}: {calls}"
+
+
+def show(screen: Console, report: Report, *, where: str) -> None:
+    """Print a report."""
+    from rich.text import Text
+
+    screen.print(Text(headline(report.totals), style="bold green"))
+    screen.print(Text(visible(where), style="dim"))
+    screen.print()
+    screen.print(_totals(report.totals))
+    if report.groups:
+        screen.print()
+        screen.print(_groups(report.by, report.groups))
+    if report.reasons:
+        screen.print()
+        screen.print(_reasons(report.reasons))
+    footers = list(_footers(report))
+    if footers:
+        screen.print()
+    for sentence in footers:
+        screen.print(Text("* " + sentence, style="dim"))
+
+
+def _totals(totals: reports.Stats) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="left", style="cyan", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim", overflow="fold")
+    rows = [
+        ("Requests", f"{totals.requests:,}", ""),
+        ("Hits", f"{totals.hits:,}", f"answered from the store: {dollars(totals.avoided_usd)} not spent"),
+        (
+            "Coalesced",
+            f"{totals.coalesced:,}",
+            f"joined a call already under way: {dollars(totals.coalesced_usd)} not spent",
+        ),
+        ("Misses", f"{totals.misses:,}", "asked the provider"),
+    ]
+    for label, count, meaning in (
+        ("Stale", totals.stale, "answered by an expired entry, as the provider failed"),
+        ("Bypassed", totals.bypassed, "not looked up, for the reasons below"),
+        ("Errors", totals.errors, "ended without a good answer"),
+    ):
+        if count:
+            rows.append((label, f"{count:,}", meaning))
+    rows += [
+        ("Hit rate", percent(totals.hit_rate), "hits and coalesced, of requests that were not bypassed"),
+        ("Spent", dollars(totals.spent_usd), f"on {number(totals.upstream_calls, 'call')} to providers"),
+        ("Saved", dollars(totals.saved_usd), "what hits and coalesced calls would have cost"),
+        ("Time saved", duration(totals.saved_seconds), "the first call's time less the caller's own wait"),
+        (
+            "Stored",
+            size(totals.stored_bytes),
+            f"{number(totals.entries, 'entry', 'entries')}, {number(totals.blobs, 'blob')}",
+        ),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _groups(by: reports.By, groups: list[tuple[str, reports.Sums]]) -> Table:
+    table = _table()
+    table.add_column(f"By {by}", overflow="fold", min_width=12)  # the one column that gives way in a narrow window
+    for title in ("Calls", "Hits", "Joined", "Rate", "Spent", "Saved", "Time saved"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, sums in groups:
+        table.add_row(
+            visible(name) or "(not recognised)",
+            f"{sums.requests:,}",
+            f"{sums.hits:,}",
+            f"{sums.coalesced:,}",
+            percent(sums.hit_rate),
+            dollars(sums.spent_usd),
+            dollars(sums.saved_usd),
+            duration(sums.saved_seconds),
+        )
+    return table
+
+
+def _reasons(reasons: list[tuple[str, str, int]]) -> Table:
+    table = _table()
+    table.add_column("Not cached", no_wrap=True, overflow="ellipsis")
+    table.add_column("Outcome", no_wrap=True)
+    table.add_column("Requests", justify="right", no_wrap=True)
+    table.add_column("Because", style="dim", overflow="fold")
+    for outcome, reason, count in reasons:
+        table.add_row(visible(reason), outcome, f"{count:,}", _meaning(reason))
+    return table
+
+
+def _table() -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+        pad_edge=False,
+        show_edge=False,
+        header_style="bold",
+    )
+
+
+def _meaning(reason: str) -> str:
+    if reason.startswith("status-"):
+        return f"the provider answered with status {visible(reason.removeprefix('status-'))}"
+    return MEANINGS.get(reason, "")
+
+
+def _footers(report: Report) -> Iterable[str]:
+    totals = report.totals
+    if report.normalized:
+        steps = ", ".join(f"{visible(step)} {count:,}" for step, count in report.normalized.items())
+        yield f"Folding the spelling of prompts helped at most this many of the hits: {steps}."
+    if totals.estimated:
+        yield (
+            f"{number(totals.estimated, 'request is', 'requests are')} estimated: priced by size, or by a list price "
+            "that your provider may not charge. Give your own prices to make them exact."
+        )
+    if totals.unpriced:
+        yield (
+            f"{number(totals.unpriced, 'request has', 'requests have')} no known price and count as nothing in these "
+            "sums: what was really spent and saved is more."
+        )
+    if totals.broken:
+        yield f"{number(totals.broken, 'damaged entry was', 'damaged entries were')} found and fetched again."
