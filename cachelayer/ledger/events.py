@@ -95,8 +95,8 @@ class Ledger:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._writer = segments.writer(folder)
+        self.folder = folder.absolute()
+        self._writer = segments.writer(self.folder)
 
     def record(self, event: Event, *, sync: bool = False) -> None:
         """Write one outcome down, by one write() to this process's segment.
@@ -111,6 +111,11 @@ class Ledger:
         except OSError as error:
             raise LedgerError(f"cannot write to the ledger in {self.folder}: {error}") from error
 
+    def close(self) -> None:
+        """Let go of this process's segment and its descriptors, of other Ledgers of this folder too. Idempotent; a
+        later record opens them anew. Not closing loses nothing."""
+        self._writer.close()
+
     def fold(self) -> int:
         """Move what the segments hold into ledger.sqlite3; the number of outcomes moved.
 
@@ -124,7 +129,7 @@ class Ledger:
         return moved
 
     def events(self, since: float | None = None) -> Iterator[Event]:
-        """The outcomes from ``since`` (unix seconds) on, oldest first."""
+        """The outcomes from ``since`` (unix seconds) on, oldest first. Folds wait while the iterator is open."""
         with self.reading() as db:
             where = "" if since is None else "WHERE at >= ?"
             parameters = () if since is None else (since,)
@@ -162,14 +167,14 @@ class Ledger:
         if not _fold_lock.acquire(timeout=wait if wait else 0):
             return None
         try:
-            with segments.folding(self.folder, wait=wait) as held:
-                return self._fold_alone() if held else None
+            with segments.folding(self.folder, wait=wait) as right:
+                return self._fold_alone(right, wait) if right else None
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(f"cannot fold the ledger in {self.folder}: {error}") from error
         finally:
             _fold_lock.release()
 
-    def _fold_alone(self) -> int:
+    def _fold_alone(self, right: segments.Folding, wait: float) -> int:
         found = segments.names(self.folder)
         path = self.folder / "ledger.sqlite3"
         if not found and not path.exists():
@@ -177,17 +182,17 @@ class Ledger:
         # Before sqlite does, which would go by the umask; its journals take the mode of the database.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
-            with contextlib.closing(self._writable(path)) as db:
-                return self._fold_into(db, found)
+            with contextlib.closing(self._writable(path, wait)) as db:
+                return self._fold_into(db, found, right)
         except (_Unreadable, sqlite3.DatabaseError) as error:
             if not isinstance(error, _Unreadable) and not _is_corrupt(error):
                 raise
         self._move_aside(path)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with contextlib.closing(self._writable(path)) as db:
-            return self._fold_into(db, found)
+        with contextlib.closing(self._writable(path, wait)) as db:
+            return self._fold_into(db, found, right)
 
-    def _fold_into(self, db: sqlite3.Connection, found: list[str]) -> int:
+    def _fold_into(self, db: sqlite3.Connection, found: list[str], right: segments.Folding) -> int:
         moved = damaged = 0
         finished: list[str] = []
         db.execute("BEGIN IMMEDIATE")
@@ -195,7 +200,7 @@ class Ledger:
         db.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in offsets if name not in set(found)])
         for name in found:
             # Asked BEFORE reading: what a writer adds between reading and asking would be deleted unread.
-            dead = segments.is_dead(self.folder, name)
+            dead = right.is_dead(name)
             file = segments.open_segment(self.folder, name)
             if file is None:
                 continue
@@ -221,13 +226,13 @@ class Ledger:
     def _set_aside(self) -> None:
         """Move the database away if it is still the corrupt one: another process may have been faster."""
         path = self.folder / "ledger.sqlite3"
-        with contextlib.suppress(OSError), _fold_lock, segments.folding(self.folder, wait=0) as held:
+        with contextlib.suppress(OSError), _fold_lock, segments.folding(self.folder, wait=0) as right:
             try:
-                with contextlib.closing(_connect(path, "ro")) as db:
+                with contextlib.closing(_connect(path, "ro", 0)) as db:
                     whole = db.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
             except sqlite3.DatabaseError as error:
                 whole = not _is_corrupt(error)
-            if held and not whole:
+            if right and not whole:
                 self._move_aside(path)
 
     def _move_aside(self, path: Path) -> None:
@@ -246,8 +251,8 @@ class Ledger:
             aside.name,
         )
 
-    def _writable(self, path: Path) -> sqlite3.Connection:
-        db = _connect(path, "rw")
+    def _writable(self, path: Path, wait: float) -> sqlite3.Connection:
+        db = _connect(path, "rw", wait)
         try:
             # A rollback journal, not WAL: a WAL database cannot be read in a read-only folder.
             # EXTRA: segments are deleted after the commit, which must then outlive a power cut.
@@ -282,7 +287,7 @@ class Ledger:
                     if (file := segments.open_segment(self.folder, name)) is not None:
                         files[name] = stack.enter_context(file)
                 path = self.folder / "ledger.sqlite3"
-                db = _connect(path, "ro") if path.exists() else _connect(Path(":memory:"), "memory")
+                db = _connect(path, "ro", FOLD_WAIT) if path.exists() else _connect(Path(":memory:"), "memory", 0)
                 try:
                     if self._view_in(db, files):
                         return db
@@ -355,9 +360,9 @@ class DecimalSum:
         return plain(self._sum)
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, wait: float) -> sqlite3.Connection:
     target = ":memory:" if mode == "memory" else f"{path.absolute().as_uri()}?mode={mode}"
-    db = sqlite3.connect(target, uri=mode != "memory", timeout=FOLD_WAIT, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(target, uri=mode != "memory", timeout=wait, isolation_level=None, check_same_thread=False)
     try:
         for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY"):
             db.execute(f"PRAGMA {pragma}")

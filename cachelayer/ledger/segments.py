@@ -6,7 +6,7 @@ Only what touches segment files and the lock that tells living writers from dead
 that its segment's name spells. Such locks are free at SIGKILL, are not inherited by a forked child and know
 no pids, so that none can be reused. Rejected: flock (a forked child keeps it alive), a pid in the name
 (pids come back). Their one trap is that closing any descriptor of the file drops all locks of the process:
-ours are opened once and never closed.
+a process opens it once, and closes it only while it holds no lock of it.
 
 Order of birth: lock the byte, then create the file, so that whoever sees a segment whose byte is free knows
 it dead.
@@ -41,8 +41,56 @@ _sync = getattr(os, "fdatasync", os.fsync)
 # Reentrant, as a signal handler may make a request of its own while its thread is in here.
 _guard = threading.RLock()
 _own: set[str] = set()
-_lock_files: dict[tuple[int, int], int] = {}
+_lock_files: dict[tuple[int, int], _LockFile] = {}
 _writers: dict[Path, Writer] = {}
+
+
+class _LockFile:
+    """The one descriptor of a ``segments.lock`` in this process, shared by all who hold a lock of it."""
+
+    def __init__(self, fd: int, inode: tuple[int, int]) -> None:
+        self._fd = fd
+        self._inode = inode
+        self._users = 0
+
+    @staticmethod
+    def use(folder: Path) -> _LockFile:
+        """Open it, or share it. Every use ends with ``leave``. Under ``_guard``; raises OSError."""
+        path = folder / "segments.lock"
+        found = None
+        with contextlib.suppress(FileNotFoundError):
+            # Looked up by inode BEFORE opening: closing a second descriptor would drop every lock.
+            status = path.stat()
+            found = _lock_files.get((status.st_dev, status.st_ino))
+        if found is None:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            status = os.fstat(fd)
+            inode = (status.st_dev, status.st_ino)
+            found = _lock_files.setdefault(inode, _LockFile(fd, inode))
+        found._users += 1
+        return found
+
+    def leave(self) -> None:
+        """Under ``_guard``, after the user's locks were given back."""
+        self._users -= 1
+        if not self._users and self._fd >= 0:
+            del _lock_files[self._inode]
+            os.close(self._fd)
+            self._fd = -1
+
+    def forked(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
+
+    def try_lock(self, offset: int) -> bool:
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def unlock(self, offset: int) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, offset)
 
 
 class Writer:
@@ -55,7 +103,7 @@ class Writer:
         self._name = ""
         self._size = 0
         self._entered = False
-        self._lock_fd = -1
+        self._lock: _LockFile | None = None
 
     def append(self, line: bytes, *, sync: bool) -> None:
         """Write one line; with ``sync`` it is on the disk when this returns. Raises OSError when it is not
@@ -98,38 +146,55 @@ class Writer:
         except OSError:
             self._leave()
 
+    def close(self) -> None:
+        """Leave the segment to be folded and deleted; a later append starts another."""
+        with _guard:
+            if self._fd is not None:
+                self._leave()
+
     def _open(self) -> int:
         if self._fd is not None and (self._size >= ROTATE_AT or not os.fstat(self._fd).st_nlink):
             # No link: somebody removed the folder under us. Lines written now would be lost.
             self._leave()
         if self._fd is None:
             make_folder(self._folder)
-            self._lock_fd = _lock_file(self._folder)
-            name = f"{secrets.randbits(60):015x}"
-            while not _try_lock(self._lock_fd, int(name, 16)):
-                name = f"{secrets.randbits(60):015x}"
+            lock = _LockFile.use(self._folder)
             try:
-                path = self._folder / f"{name}.segment"
-                self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            except OSError:
-                _unlock(self._lock_fd, int(name, 16))
+                self._fd = self._begin(lock)
+            except BaseException:
+                lock.leave()
                 raise
-            _own.add(name)
-            self._name, self._size, self._entered = name, 0, False
+            self._lock = lock
         return self._fd
+
+    def _begin(self, lock: _LockFile) -> int:
+        name = f"{secrets.randbits(60):015x}"
+        while not lock.try_lock(int(name, 16)):
+            name = f"{secrets.randbits(60):015x}"
+        try:
+            path = self._folder / f"{name}.segment"
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except BaseException:
+            lock.unlock(int(name, 16))
+            raise
+        _own.add(name)
+        self._name, self._size, self._entered = name, 0, False
+        return fd
 
     def _leave(self) -> None:
         assert self._fd is not None
-        fd, self._fd = self._fd, None
-        os.close(fd)
+        assert self._lock is not None
+        os.close(self._fd)
         _own.discard(self._name)
-        _unlock(self._lock_fd, int(self._name, 16))
+        self._lock.unlock(int(self._name, 16))
+        self._lock.leave()
+        self._fd = self._lock = None
 
     def forked(self) -> None:
         """In a forked child: the segment is the parent's, as is its lock."""
         if self._fd is not None:
             os.close(self._fd)
-            self._fd = None
+        self._fd = self._lock = None
 
 
 def writer(folder: Path) -> Writer:
@@ -192,66 +257,54 @@ def remove(folder: Path, name: str) -> None:
         os.unlink(folder / f"{name}.segment")
 
 
-def is_dead(folder: Path, name: str) -> bool:
-    """Whether a segment that was seen in the folder will never grow again. Raises OSError where that cannot
-    be asked (a read-only folder)."""
-    with _guard:
-        if name in _own:
-            return False
-        fd, offset = _lock_file(folder), int(name, 16)
-        if not _try_lock(fd, offset):
-            return False
-        _unlock(fd, offset)
-        return True
+class Folding:
+    """The right to fold a folder's segments, held against all other processes."""
+
+    def __init__(self, lock: _LockFile) -> None:
+        self._lock = lock
+
+    def is_dead(self, name: str) -> bool:
+        """Whether a segment that was seen in the folder will never grow again."""
+        with _guard:
+            if name in _own or not self._lock.try_lock(int(name, 16)):
+                return False
+            self._lock.unlock(int(name, 16))
+            return True
 
 
 @contextlib.contextmanager
-def folding(folder: Path, *, wait: float) -> Iterator[bool]:
-    """Hold the right to fold against all other processes; yields whether it was got within ``wait`` seconds.
-    Threads are the caller's care. Raises OSError in a read-only folder."""
+def folding(folder: Path, *, wait: float) -> Iterator[Folding | None]:
+    """The right to fold; None when another process has not given it up within ``wait`` seconds.
+
+    Threads are the caller's care. Raises OSError in a read-only folder.
+    """
     with _guard:
-        fd = _lock_file(folder)
-    until = time.monotonic() + wait
-    # Not a blocking lock: a process that was stopped while it folds would stop us too.
-    while not (held := _try_lock(fd, _FOLD_BYTE)) and time.monotonic() < until:
-        time.sleep(0.005)
+        lock = _LockFile.use(folder)
+    held = False
     try:
-        yield held
+        until = time.monotonic() + wait
+        # Not a blocking lock: a process that was stopped while it folds would stop us too.
+        while not (held := lock.try_lock(_FOLD_BYTE)) and time.monotonic() < until:
+            time.sleep(0.005)
+        yield Folding(lock) if held else None
     finally:
-        if held:
-            _unlock(fd, _FOLD_BYTE)
-
-
-def _lock_file(folder: Path) -> int:
-    """The descriptor of a folder's lock file, opened once per process and never closed. Under ``_guard``."""
-    path = folder / "segments.lock"
-    with contextlib.suppress(FileNotFoundError):
-        # Looked up by inode BEFORE opening: closing a second descriptor would drop every lock.
-        found = path.stat()
-        if (known := _lock_files.get((found.st_dev, found.st_ino))) is not None:
-            return known
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    opened = os.fstat(fd)
-    return _lock_files.setdefault((opened.st_dev, opened.st_ino), fd)
-
-
-def _try_lock(fd: int, offset: int) -> bool:
-    try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def _unlock(fd: int, offset: int) -> None:
-    fcntl.lockf(fd, fcntl.LOCK_UN, 1, offset)
+        with _guard:
+            if held:
+                lock.unlock(_FOLD_BYTE)
+            lock.leave()
 
 
 def _forked() -> None:
-    _own.clear()
-    for each in _writers.values():
-        each.forked()
-    _guard.release()
+    # Closing our copies of the lock files drops no lock: those of the parent are the parent's.
+    try:
+        for each in _writers.values():
+            each.forked()
+        for file in _lock_files.values():
+            file.forked()
+        _own.clear()
+        _lock_files.clear()
+    finally:
+        _guard.release()
 
 
 os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_forked)

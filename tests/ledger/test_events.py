@@ -9,11 +9,12 @@ import signal
 import sqlite3
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -196,6 +197,48 @@ def test_a_fold_through_another_path_does_not_take_us_for_dead(
     ledger.record(hit)
     alias.record(hit)
     assert count(ledger) == count(alias) == 4
+
+
+def test_a_closed_ledger_leaves_its_segment_and_its_descriptors(ledger: Ledger, folder: Path, hit: Event) -> None:
+    before = sorted(os.listdir("/dev/fd"))
+    ledger.record(hit)
+    ledger.fold()
+    ledger.close()
+    assert sorted(os.listdir("/dev/fd")) == before
+    ledger.close()
+    ledger.fold()
+    assert segment_files(folder) == []
+    ledger.record(hit)
+    assert count(ledger) == 2
+    ledger.close()
+
+
+def test_another_ledgers_close_does_not_make_us_dead(
+    python: Start, ledger: Ledger, folder: Path, hit: Event, tmp_path: Path
+) -> None:
+    """Closing the lock file anywhere in a process would drop the locks of all its segments."""
+    (tmp_path / "alias").symlink_to(folder)
+    alias = Ledger(tmp_path / "alias")
+    ledger.record(hit)
+    alias.record(hit)
+    alias.close()
+    fold = "import sys; from pathlib import Path; from cachelayer.ledger.events import Ledger; "
+    process = python(fold + "print(Ledger(Path(sys.argv[1])).fold())", folder)
+    assert process.communicate()[0] == "2\n"
+    assert len(segment_files(folder)) == 1
+    ledger.record(hit)
+    assert count(ledger) == 3
+    ledger.close()
+
+
+def test_a_long_look_at_the_events_stops_neither_writers_nor_reports(ledger: Ledger, hit: Event) -> None:
+    for _ in range(10):
+        ledger.record(hit)
+    with closing(cast("Generator[Event]", ledger.events())) as looking:
+        next(looking)
+        ledger.record(hit)
+        assert count(ledger) == 11
+    assert ledger.fold() == 1
 
 
 def test_a_removed_folder_is_begun_anew(ledger: Ledger, folder: Path, hit: Event) -> None:
@@ -447,8 +490,8 @@ def test_while_another_process_folds_reading_is_complete_and_does_not_wait(
 import sys
 from pathlib import Path
 from cachelayer.ledger import segments
-with segments.folding(Path(sys.argv[1]), wait=0) as held:
-    print(held, flush=True)
+with segments.folding(Path(sys.argv[1]), wait=0) as right:
+    print(right is not None, flush=True)
     sys.stdin.read()
 """
     ledger.record(hit)

@@ -1,0 +1,103 @@
+"""The grammar of the ``prices`` setting: the most specific rule wins, and what it does not know is refused clearly."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from cachelayer.core.errors import ConfigError
+from cachelayer.ledger.overrides import find, parse
+
+SETTING = {
+    "Flat.example": "0.05",
+    "one.example:8080": 1,
+    "listed.example": "list",
+    "deep.example": {
+        "gemini-3-pro-image": {"4K": "0.24", "*": "0.134"},
+        "gemini-3.1-flash-image": {"4K": "0.151"},
+        "imagen": {"image": {"1K": Decimal("0.04"), "*": "0.06"}, "text": "list", "*": "0.09"},
+        "mixed": {"image": {"1K": "0.01"}, "*": "0.02"},
+        "google/vendored": "0.07",
+        "vendored": "0.08",
+        "*": {"4k": "0.30"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("host", "model", "operation", "size", "price"),
+    [
+        ("flat.example", "anything", "image", None, "0.05"),
+        ("FLAT.example", "anything", "image", "4K", "0.05"),
+        ("flat.example:8080", "anything", "image", None, None),
+        ("other.example", "anything", "image", None, None),
+        ("one.example:8080", "m", "image", None, "1"),
+        ("one.example", "m", "image", None, None),
+        ("listed.example", "m", "image", None, "list"),
+        ("deep.example", "gemini-3-pro-image", "image", "4K", "0.24"),
+        ("deep.example", "Gemini-3-Pro-Image", "image", "4k", "0.24"),
+        ("deep.example", "gemini-3-pro-image", "image", "1K", "0.134"),
+        ("deep.example", "gemini-3-pro-image", "image", None, "0.134"),
+        ("deep.example", "gemini-3.1-flash-image", "image", "4K", "0.151"),
+        ("deep.example", "gemini-3.1-flash-image", "image", "1K", None),
+        ("deep.example", "unheard-of", "image", "4K", "0.30"),
+        ("deep.example", "unheard-of", "image", "1K", None),
+        ("deep.example", "imagen", "image", "1K", "0.04"),
+        ("deep.example", "imagen", "image", "2K", "0.06"),
+        ("deep.example", "imagen", "text", None, "list"),
+        ("deep.example", "imagen", "embedding", None, "0.09"),
+        ("deep.example", "mixed", "image", "1K", "0.01"),
+        ("deep.example", "mixed", "image", "2K", "0.02"),
+        ("deep.example", "google/vendored", "image", None, "0.07"),
+        ("deep.example", "models/vendored", "image", None, "0.08"),
+    ],
+)
+def test_the_most_specific_rule_wins(
+    host: str, model: str, operation: str, size: str | None, price: str | None
+) -> None:
+    spellings = (model, model.rsplit("/", 1)[-1])
+    found = find(parse(SETTING), host, spellings, operation, size)
+    assert (None if found is None else str(found)) == price
+
+
+def test_the_default_port_is_no_port() -> None:
+    assert find(parse({"a.example:443": "1"}), "a.example", ("m",), "image", None) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("0.05", "prices must be a table"),
+        ({"https://a.example": "0.05"}, "not a host"),
+        ({"a.example/v1": "0.05"}, "not a host"),
+        ({"": "0.05"}, "not a host"),
+        ({5: "0.05"}, "not a host"),
+        ({"a.example": 0.05}, 'is a float, which cannot hold money exactly; quote it: "0.05"'),
+        ({"a.example": True}, "must be a price"),
+        ({"a.example": None}, "must be a price"),
+        ({"a.example": "free"}, "must be a price"),
+        ({"a.example": "-1"}, "must be a price"),
+        ({"a.example": -1}, "must be a price"),
+        ({"a.example": "NaN"}, "must be a price"),
+        ({"a.example": Decimal("Infinity")}, "must be a price"),
+        ({"a.example": "1e9"}, "must be a price"),
+        ({"a.example": "$0.05"}, "must be a price"),
+        ({"a.example": "0,05"}, "must be a price"),
+        ({"a.example": "\u0661"}, "must be a price"),
+        ({"a.example": ["0.05"]}, "must be a price"),
+        ({"a.example": {}}, "empty table"),
+        ({"a.example": {"m": {"": "1"}}}, "names of models"),
+        ({"a.example": {"m": {"4K": "1", "4k": "2"}}}, "twice"),
+        ({"a.example": {"m": {"image": "1", "4K": "2"}}}, "mixes operations with '4k'"),
+        ({"a.example": {"m": {"text": "0.05"}}}, 'only "list" can be said'),
+        ({"a.example": {"m": {"4K": {"high": "1"}}}}, "one table too deep"),
+        ({"a.example": {"m": {"image": {"4K": {"high": "1"}}}}}, "one table too deep"),
+    ],
+)
+def test_what_the_grammar_does_not_know_is_refused_in_one_sentence(setting: Any, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(setting)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
