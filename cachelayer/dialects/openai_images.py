@@ -184,7 +184,8 @@ def _holds_content(image: Json) -> bool:
         return is_reference(image.get("data")) or any(
             _holds_content(image[name]) for name in ("image_url", "url") if name in image
         )
-    return isinstance(image, str) and (image.startswith("data:") or media.decode(image.encode()) is not None)
+    # A bare string may be base64, but so may an id ("asset-17" decodes).
+    return isinstance(image, str) and image.startswith("data:")
 
 
 def _as_list(value: Json) -> list[Json]:
