@@ -116,14 +116,14 @@ class BlobFiles:
         try:
             with self._shelf(digest) as shelf:
                 os.rename(digest, self._discarded(digest, token), src_dir_fd=shelf)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a link in the place of the folder counts as nothing there
             return False
         return True
 
     def put_back(self, digest: str, token: str) -> None:
         """Undo discard(); what has come into its place meanwhile stays."""
         discarded = self._discarded(digest, token)
-        with suppress(FileExistsError, FileNotFoundError), self._shelf(digest, make=True) as shelf:
+        with suppress(FileExistsError, FileNotFoundError, NotADirectoryError), self._shelf(digest, make=True) as shelf:
             os.link(discarded, digest, dst_dir_fd=shelf, follow_symlinks=False)
         self.destroy(digest, token)
 
@@ -171,6 +171,10 @@ class BlobFiles:
             make_folder(path)
             sync_folder(self.blobs)
             shelf = os.open(path, _DIRECTORY)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise NotADirectoryError(errno.ENOTDIR, "a link", str(path)) from None  # as Linux itself calls it
         try:
             yield shelf
         finally:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cachelayer.core.errors import NoRoom, StoreError
-from cachelayer.stores.index import ERRORS, code
+from cachelayer.stores.index import ERRORS, is_full
 
 
 @contextmanager
@@ -20,9 +19,4 @@ def as_store_errors() -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise (NoRoom if full else StoreError)(f"the store cannot be used: {error}") from error
     except ERRORS as error:
-        # A failed COMMIT is followed by a ROLLBACK that fails as well and hides it.
-        causes: list[BaseException] = [error]
-        while causes[-1].__context__ is not None:
-            causes.append(causes[-1].__context__)
-        full = any(isinstance(cause, sqlite3.Error) and code(cause) == sqlite3.SQLITE_FULL for cause in causes)
-        raise (NoRoom if full else StoreError)(f"the index cannot be used: {error}") from error
+        raise (NoRoom if is_full(error) else StoreError)(f"the index cannot be used: {error}") from error

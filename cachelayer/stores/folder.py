@@ -61,7 +61,7 @@ def prepare(path: Path) -> bool:
             f"{path} has store format {int(match[1])}, this version knows {FORMAT}: update cachelayer or use another"
             " path"
         )
-    folders = [path, *(path / name for name in ("entries", "blobs") if (path / name).exists())]
+    folders = [path, *(path / name for name in ("entries", "blobs") if (path / name).is_dir())]
     return not all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
 
 

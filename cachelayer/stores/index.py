@@ -253,7 +253,7 @@ def identity(folder: Path) -> tuple[int, int] | None:
     """Which file the index is now; None when it is gone. Tells an open index that it was replaced."""
     try:
         status = os.stat(folder / FILE)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
 
@@ -269,9 +269,23 @@ def is_damage(error: BaseException) -> bool:
     Our statements are right, so whatever SQLite has against them comes from the file. ProgrammingError is the
     exception: a connection was closed under its user.
     """
+    error = _first(error)
     if isinstance(error, sqlite3.Error):
         return not isinstance(error, sqlite3.ProgrammingError) and code(error) not in _NOT_ITS_FAULT
     return isinstance(error, UnicodeDecodeError)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether SQLite found the disk full."""
+    error = _first(error)
+    return isinstance(error, sqlite3.Error) and code(error) == sqlite3.SQLITE_FULL
+
+
+def _first(error: BaseException) -> BaseException:
+    # When SQLite has rolled back by itself (disk full, I/O error), diskcache's ROLLBACK fails too, and hides it.
+    while isinstance(error.__context__, ERRORS):
+        error = error.__context__
+    return error
 
 
 def _connect(folder: Path, how: str, wait: float) -> sqlite3.Connection:
@@ -288,6 +302,7 @@ def _connect(folder: Path, how: str, wait: float) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = 0")
         for name in ("cache_size", "mmap_size", "secure_delete", "synchronous", "journal_size_limit"):
             connection.execute(f"PRAGMA {name} = {schema.SETTINGS['sqlite_' + name]}").fetchall()
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # what cannot be read fails here
     except BaseException:
         connection.close()
         raise
@@ -295,12 +310,9 @@ def _connect(folder: Path, how: str, wait: float) -> sqlite3.Connection:
 
 
 def _connect_to_read(folder: Path) -> sqlite3.Connection:
-    connection = _connect(folder, "mode=ro", READ_WAIT)
     try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchall()
-        return connection
+        return _connect(folder, "mode=ro", READ_WAIT)
     except sqlite3.OperationalError as error:
-        connection.close()
         if code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
     # WAL needs its shared-memory file, which nobody can make in a read-only folder. Nobody can write there either

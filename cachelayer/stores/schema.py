@@ -116,7 +116,11 @@ def find_fault(connection: sqlite3.Connection) -> str | None:
             return f"it holds {name!r}, which cachelayer does not write"
         if found[name] != expected[name]:
             return f"{name} is not as cachelayer writes it"
-    for name, value in connection.execute("SELECT key, value FROM Settings"):
+    settings = dict(connection.execute("SELECT key, value FROM Settings"))
+    for name in sorted(settings.keys() | SETTINGS.keys() | set(COUNTERS), key=str):
+        if name not in settings:
+            return f"it lacks the setting {name!r}"
+        value = settings[name]
         if name in COUNTERS:
             if type(value) is not int:
                 return f"its setting {name!r} is not a number"

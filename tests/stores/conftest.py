@@ -1,0 +1,104 @@
+"""Stores to test. A new store joins the conformance suite by a line in OPENERS."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from cachelayer.stores.local import LocalStore, open_local
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@functools.cache
+def _load_worker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("cachelayer_stores_worker", WORKER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass
+class Clock:
+    """Time that stands still until it is moved."""
+
+    now: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+OPENERS: dict[str, Callable[..., Any]] = {"local": open_local}
+
+
+@pytest.fixture
+def worker() -> ModuleType:
+    """worker.py: samples, and whole() to read one back."""
+    return _load_worker()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=sorted(OPENERS))
+def open_store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Callable[..., Any]]:
+    """Open the store under test; again, or again at the same time, gives the same content."""
+    opened: list[Any] = []
+
+    def open_(size_limit: int = 10_000_000, name: str = "store") -> Any:
+        store = OPENERS[request.param](tmp_path / name, size_limit=size_limit, clock=clock)
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def open_here(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., LocalStore]]:
+    """Open the local store in tmp_path/store."""
+    opened: list[LocalStore] = []
+
+    def open_(size_limit: int = 10_000_000) -> LocalStore:
+        store = open_local(tmp_path / "store", size_limit=size_limit, clock=clock)
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start worker.py on tmp_path/store: start(mode, limit, seed)."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_(mode: str, limit: int = 10_000_000, seed: int = 0) -> subprocess.Popen[str]:
+        command = [sys.executable, "-X", "dev", "-W", "error", str(WORKER), mode]
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "store"), str(limit), str(seed)], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start_
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -1,0 +1,147 @@
+"""Samples to store, and the processes that the tests start and kill: python worker.py MODE FOLDER LIMIT SEED."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import xxhash
+from blake3 import blake3
+
+from cachelayer.core.entry import BlobRef, Entry, Text, decode, encode, read_body
+from cachelayer.core.errors import StoreError
+from cachelayer.core.model import Cost
+from cachelayer.stores.base import Store
+from cachelayer.stores.local import open_local
+
+
+@dataclass(frozen=True)
+class Sample:
+    key: str
+    record: bytes
+    blobs: dict[str, bytes]
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that the size limit counts."""
+        return len(self.record) + sum(map(len, self.blobs.values()))
+
+    def put(self, store: Store, *, expires: float | None = None) -> None:
+        store.put(self.key, self.record, self.blobs, canonical=b'{"of":"%s"}' % self.key.encode(), expires=expires)
+
+
+def sample(name: object, *blobs: bytes, text: bytes = b"text") -> Sample:
+    """A whole entry, as core makes them, under a key derived from its name."""
+    key = blake3(repr(name).encode()).hexdigest()
+    template: list[Text | BlobRef] = [Text(text)]
+    for data in blobs:
+        digest, xxh3 = blake3(data).hexdigest(), xxhash.xxh3_64_intdigest(data)
+        template.append(BlobRef(digest, len(data), xxh3, False, "image/png", True))
+    entry = Entry(
+        key=key,
+        spec=1,
+        namespace="default",
+        created=1.0,
+        expires=None,
+        status=200,
+        headers=(),
+        template=tuple(template),
+        cost=Cost(Decimal("0.04"), "exact", "test"),
+        latency=1.0,
+        operation="image",
+        model="m",
+        host="h",
+        images=len(blobs),
+    )
+    return Sample(key, encode(entry), {blake3(data).hexdigest(): data for data in blobs}, text + b"".join(blobs))
+
+
+def drawn(rng: random.Random, names: int = 12) -> Sample:
+    """One of few samples whose blobs overlap, so that writers meet."""
+    number = rng.randrange(names)
+    blobs = [bytes([n]) * (1000 + 3000 * n) for n in {number % 5, number % 3 + 5}]
+    return sample(number, *blobs, text=bytes(100 * number))
+
+
+def whole(store: Store, key: str) -> bytes | None:
+    """The body under a key, None when there is no entry. Raises Broken when its record or a blob is not whole."""
+    record = store.get(key)
+    return None if record is None else read_body(decode(record), store.get_blob)
+
+
+def churn(folder: Path, limit: int, seed: int) -> None:
+    """Put and delete for ever; a line for each."""
+    rng = random.Random(seed)
+    store = open_local(folder, size_limit=limit)
+    while True:
+        chosen = drawn(rng)
+        if rng.random() < 0.2:
+            store.delete(chosen.key)
+        else:
+            chosen.put(store)
+        print(chosen.key, flush=True)
+
+
+def collect(folder: Path, limit: int, seed: int) -> None:
+    """Clean up for ever; a line for each round."""
+    store = open_local(folder, size_limit=limit)
+    while True:
+        store.maintain()
+        print("round", flush=True)
+
+
+def fill(folder: Path, limit: int, seed: int) -> None:
+    """Put 60 entries of one's own and 60 that every seed has, then say how many are whole and end."""
+    store = open_local(folder, size_limit=limit)
+    samples = [sample((seed, n), b"%d" % seed * 50, text=b"%d" % n) for n in range(60)]
+    samples += [sample(n, b"shared" * n + b".", text=b"") for n in range(60)]
+    for one in samples:
+        one.put(store)
+    print(sum(whole(store, one.key) == one.body for one in samples), flush=True)
+    store.close()
+
+
+def read_only(folder: Path, limit: int, seed: int) -> None:
+    """As nobody, who may read the folder: what is there, and whether a put is refused."""
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    store = open_local(folder, size_limit=limit)
+    print(sum(whole(store, key) is not None for key, _ in store.scan()))
+    try:
+        sample("new").put(store)
+    except StoreError as error:
+        print(type(error).__name__)
+    store.close()
+
+
+def small_files(folder: Path, limit: int, seed: int) -> None:
+    """With files limited to 300 kB by the kernel: a large blob fails with EFBIG, small ones go on."""
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    store = open_local(folder, size_limit=limit)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+    for name, blobs in (("large", [b"a" * 200_000, b"b" * 400_000]), ("small", [b"a" * 200_000])):
+        try:
+            sample(name, *blobs).put(store)
+            print("stored")
+        except StoreError as error:
+            print(type(error).__name__)
+    print(store.sizes()[2])
+    store.close()
+
+
+MODES: dict[str, Callable[[Path, int, int], None]] = {
+    mode.__name__: mode for mode in (churn, collect, fill, read_only, small_files)
+}
+
+if __name__ == "__main__":
+    MODES[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
