@@ -472,6 +472,19 @@ def test_tables_that_are_not_ours_are_not_used(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("planted", ["outcome = 'WIN'", "saved_usd = 'abc'", "normalized = '['"])
+def test_planted_rows_are_a_ledger_error_and_nothing_else(
+    ledger: Ledger, folder: Path, hit: Event, planted: str
+) -> None:
+    ledger.record(hit)
+    ledger.fold()
+    with closing(sqlite3.connect(folder / "ledger.sqlite3")) as db:
+        db.execute(f"UPDATE events SET {planted}")
+        db.commit()
+    with pytest.raises(LedgerError, match="cannot read"):
+        count(ledger)
+
+
 def test_somebodys_own_view_does_not_disturb(ledger: Ledger, folder: Path, hit: Event) -> None:
     ledger.record(hit)
     ledger.fold()
