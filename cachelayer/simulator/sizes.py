@@ -1,17 +1,16 @@
 """Pixels and tokens: how large an image of a given size is, what it costs in tokens, and how large a
 reference is.
 
-Sources, looked up in November 2026:
-- Gemini pixels: "Aspect ratios and image size" in ai.google.dev/gemini-api/docs/image-generation; 2K and 4K
-  are the 1K figures times two and four. The extreme ratios (1:4 to 8:1) are not in the tables that we could
-  read: by area.
-- Gemini tokens: docs.cloud.google.com/vertex-ai/generative-ai/docs/models/gemini/3-pro-image (560 an input
-  image, 1,120 at 1K and 2K, 2,000 at 4K); recorded answers of gemini-2.5-flash-image (1,290).
-- OpenAI tokens: platform.openai.com/docs/guides/image-generation, "Cost and latency"; gpt-image-2 by the
-  formula in community.openai.com/t/1382699, which gives the 120 tokens of a recorded 1536x864 low edit.
-- OpenAI input images: platform.openai.com/docs/guides/images-vision (65 + 129 a 512 px tile at low
-  fidelity; two recorded references: 517); gpt-image-2 a token a 16 px patch, 1,536 at most (a recorded
-  128x128 reference: 64).
+Looked up in November 2026. Google's and OpenAI's own tables could only be read as others quote them:
+- Gemini pixels: "Aspect ratios and image size" of ai.google.dev/gemini-api/docs/image-generation, as SDKs repeat it;
+  2K and 4K are the 1K figures times two and four. Extreme ratios (1:4 to 8:1) are in none of them: by area.
+- Gemini tokens: genai-prices' notes on gemini-3-pro-image (560 an input image, 1,120 at 1K and 2K, 2,000 at 4K);
+  recorded answers of gemini-2.5-flash-image (1,290). Those of 3.1-flash are derived from its prices per image.
+- OpenAI output tokens: the table of the image generation guide, "Cost and latency", as quoted in
+  community.openai.com/t/1371851; it yields the prices per image of OpenAI's model pages. gpt-image-2 by the formula in
+  community.openai.com/t/1382699, which gives the 120 tokens of a recorded 1536x864 low edit.
+- OpenAI input images: 65 + 129 a 512 px tile at low fidelity (two recorded references: 517); gpt-image-2 a token a
+  16 px patch, 1,536 at most (a recorded 128x128 reference: 64).
 """
 
 from __future__ import annotations
