@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +103,14 @@ def test_what_the_grammar_does_not_know_is_refused_in_one_sentence(setting: Any,
         parse(setting)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_example_in_the_docs_is_right() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "savings.md").read_text()
+    example = page[page.index("    prices = {") : page.index("- A host is written")]
+    rules = parse(ast.literal_eval(example.removeprefix("    prices = ").strip()))
+    assert find(rules, "api.reseller.example", ("m",), "image", None) == Decimal("0.05")
+    assert find(rules, "localhost", ("m",), "image", None) is None
+    assert find(rules, "api.other.example", ("gemini-3-pro-image",), "image", "2K") == Decimal("0.134")
+    assert find(rules, "api.other.example", ("gpt-image-1.5",), "text", None) == "list"
+    assert find(rules, "api.other.example", ("m",), "image", None) == Decimal("0.08")
