@@ -117,14 +117,15 @@ def _refusal(body: dict[str, Json]) -> str | None:
         bare = _bare(name)
         if bare in _STATEFUL or (bare == "tools" and (name != "tools" or not _tools_are_local(value))):
             return "stateful"
+    parts = [part for part in _parts(body) if isinstance(part, dict)]
     # A file's address counts wherever it stands; any other address only in fields of a part that nobody knows, because
     # prompts, arguments and tool answers speak of addresses too.
-    unknown = [
-        {name: value for name, value in part.items() if name not in PART.fields}
-        for part in _parts(body)
-        if isinstance(part, dict)
-    ]
-    if any(_bare(name) == "fileuri" for name, _ in strings(body)) or any(is_url(text) for _, text in strings(unknown)):
+    unknown = [{name: value for name, value in part.items() if name not in PART.fields} for part in parts]
+    if (
+        any("fileData" in part for part in parts)
+        or any(_bare(name) == "fileuri" for name, _ in strings(body))
+        or any(is_url(text) for _, text in strings(unknown))
+    ):
         return "reference-unknown"
     return None
 
