@@ -1,4 +1,4 @@
-"""Writes the golden vectors of key spec v1, each a file that ``cachelayer explain`` reads: request, canonical, key.
+"""Writes the golden vectors of key spec v1: a request as ``cachelayer explain`` reads it, its canonical form and its key.
 
 They were written once. A vector that no longer comes out the same means that stored images can no longer be found, or
 that wrong ones are: it needs KEY_VERSION 2, new vectors beside these, and a chapter in docs/key-spec.md. So this script
@@ -222,8 +222,9 @@ VECTORS: dict[str, tuple[dict[str, Any], KeyRules]] = {
 
 def request_of(vector: Mapping[str, Any]) -> Request:
     """The request of a vector file."""
-    body = base64.b64decode(vector["body_base64"]) if "body_base64" in vector else vector["body"]
-    return Request(vector["method"], vector["url"], vector["headers"], body)
+    request = vector["request"]
+    body = base64.b64decode(request["body_base64"]) if "body_base64" in request else request["body"]
+    return Request(request["method"], request["url"], request["headers"], body)
 
 
 def rules_of(vector: Mapping[str, Any]) -> KeyRules:
@@ -235,7 +236,7 @@ def rules_of(vector: Mapping[str, Any]) -> KeyRules:
 
 def vector(request: Mapping[str, Any], rules: KeyRules) -> dict[str, Any]:
     """A vector: the request, and what comes of it."""
-    made = {**request, "rules": asdict(rules)}
+    made = {"request": request, "rules": asdict(rules)}
     got = ask(request_of(made), rules)
     assert isinstance(got, Asked), got
     return {**made, "spec": KEY_VERSION, "canonical": got.canonical.decode(), "count": got.count, "key": got.key}
