@@ -145,7 +145,7 @@ class Cache:
 
     def _open_store(self) -> tuple[Any, Path]:
         """The store, None when it is not there, and the folder for the ledger and the leases."""
-        from cachelayer.core.errors import NewerFormat, NotAStore, StoreError
+        from cachelayer.core.errors import NewerFormat, NotAStore
         from cachelayer.stores.local import open_local
 
         try:
@@ -159,7 +159,7 @@ class Cache:
                 error,
             )
             return None, _makeshift()
-        except (StoreError, OSError) as error:
+        except Exception as error:  # whatever a store may raise, the calls go on without it
             _log.warning("the store in %s is not there: %s; requests are forwarded without it", self.path, error)
             return None, self.path
 
@@ -254,11 +254,12 @@ class Cache:
         self._closed = True
         program_end.unregister(self)
         self._engine.workers.stop()
-        try:
-            if self._engine.tier.store is not None:
-                self._engine.tier.store.close()
-        except Exception as error:
-            self._engine.fault("close the store", error)
+        for part in (self._engine.tier.store, self._engine.ledger):
+            try:
+                if part is not None:
+                    part.close()
+            except Exception as error:
+                self._engine.fault("close", error)
 
     def __enter__(self) -> Cache:
         return self

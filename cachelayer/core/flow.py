@@ -260,6 +260,7 @@ def _event(
         namespace=asked.namespace,
         operation=asked.operation,
         model=asked.model,
+        size=asked.size,
         host=asked.host,
         key=asked.key,
         reason=reason,

@@ -36,9 +36,9 @@ class Outcome(StrEnum):
     """No good answer: the forward raised or was cut off, or the joined flight failed."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class Request:
-    """One HTTP request as a client library is about to send it.
+    """One HTTP request as a client library is about to send it. Its repr shows no value that may be a secret.
 
     method: the verb, in any case (``post`` is ``POST``: google-genai spells it in lower case).
     url: absolute, with its query.
@@ -64,18 +64,28 @@ class Request:
         object.__setattr__(self, "headers", tuple((str(name), str(value)) for name, value in pairs))
         object.__setattr__(self, "body", body.encode() if isinstance(body, str) else bytes(body))
 
+    def __repr__(self) -> str:
+        # Requests end up in logs and tracebacks; credentials stand in headers, query, userinfo, and who knows where in
+        # the body.
+        scheme, mark, rest = self.url.partition("://")
+        place = (rest if mark else scheme).partition("?")[0].rpartition("@")[2]
+        return f"Request({self.method} {place}, {len(self.headers)} headers, {len(self.body)} bytes)"
+
     def header(self, name: str) -> str | None:
         """The first value of a header, None when it is absent."""
         return first_header(self.headers, name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
     """A whole answer: status, headers, and the DECODED body (no content-encoding), byte for byte."""
 
     status: int
     headers: Headers
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status}, {len(self.headers)} headers, {len(self.body)} bytes)"
 
     def header(self, name: str) -> str | None:
         """The first value of a header, None when it is absent."""
@@ -220,6 +230,8 @@ class Event:
     operation: str = ""
     """"" when no dialect recognised the request."""
     model: str = ""
+    size: str | None = None
+    """As asked for; None when it was omitted."""
     host: str = ""
     key: str | None = None
     reason: str | None = None

@@ -80,9 +80,12 @@ class Ledger:
             raise LedgerError(f"cannot write to the ledger in {self.folder}: {error}") from error
 
     def close(self) -> None:
-        """Let go of this process's segment and its descriptors, of other Ledgers of this folder too.
+        """Let go of this process's segment and its descriptors, of other Ledgers of this folder too, and fold
+        what is there unless somebody else does, or segments would pile up where nobody asks for a report.
         Idempotent; a later record opens them anew. Not closing loses nothing."""
         self._writer.close()
+        with contextlib.suppress(LedgerError):
+            self._fold(wait=0)
 
     def fold(self) -> int:
         """Move what the segments hold into ledger.sqlite3; the number of outcomes moved.

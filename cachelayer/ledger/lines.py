@@ -51,6 +51,7 @@ def encode(event: Event) -> bytes:
                 "namespace": _short(event.namespace),
                 "operation": _short(event.operation),
                 "model": _short(event.model),
+                "size": None if event.size is None else _short(event.size),
                 "host": _short(event.host),
                 "key": None if event.key is None else _short(event.key),
                 "reason": None if event.reason is None else _short(event.reason),
@@ -99,7 +100,7 @@ def add(a: Decimal, b: Decimal) -> Decimal:
 
 
 def _event(fields: Mapping[str, Any]) -> Event:
-    if len(fields) != 18:
+    if len(fields) != 19:
         raise Damaged("not the fields of an event")
     return Event(
         outcome=Outcome(fields["outcome"]),
@@ -107,6 +108,7 @@ def _event(fields: Mapping[str, Any]) -> Event:
         namespace=_text(fields["namespace"]),
         operation=_text(fields["operation"]),
         model=_text(fields["model"]),
+        size=None if fields["size"] is None else _text(fields["size"]),
         host=_text(fields["host"]),
         key=None if fields["key"] is None else _text(fields["key"]),
         reason=None if fields["reason"] is None else _text(fields["reason"]),

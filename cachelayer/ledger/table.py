@@ -20,17 +20,18 @@ from cachelayer.ledger.lines import add, plain
 log = logging.getLogger("cachelayer")
 
 COLUMNS = (
-    "at, outcome, namespace, operation, model, host, key, reason, status, upstream, "
+    "at, outcome, namespace, operation, model, size, host, key, reason, status, upstream, "
     "spent_usd, spent_pricing, spent_reason, saved_usd, saved_pricing, saved_reason, "
     "images, wait, latency, broken, normalized, tags"
 )
-INSERT = f"({COLUMNS}) VALUES ({', '.join('?' * 22)})"
+INSERT = f"({COLUMNS}) VALUES ({', '.join('?' * 23)})"
 TABLE = """(
     at REAL NOT NULL,
     outcome TEXT NOT NULL,
     namespace TEXT NOT NULL,
     operation TEXT NOT NULL,
     model TEXT NOT NULL,
+    size TEXT,
     host TEXT NOT NULL,
     key TEXT,
     reason TEXT,
@@ -140,6 +141,7 @@ def to_row(event: Event) -> _Row:
         event.namespace,
         event.operation,
         event.model,
+        event.size,
         event.host,
         event.key,
         event.reason,
@@ -163,14 +165,15 @@ def _cost_columns(cost: Cost | None) -> _Row:
 
 
 def to_event(row: tuple[str, ...]) -> Event:
-    (at, outcome, namespace, operation, model, host, key, reason, status, upstream, *costs) = row[:16]
-    images, wait, latency, broken, normalized, tags = row[16:]
+    (at, outcome, namespace, operation, model, size, host, key, reason, status, upstream, *costs) = row[:17]
+    images, wait, latency, broken, normalized, tags = row[17:]
     return Event(
         outcome=Outcome(outcome),
         at=cast(float, at),
         namespace=namespace,
         operation=operation,
         model=model,
+        size=cast(str | None, size),
         host=host,
         key=key,
         reason=reason,

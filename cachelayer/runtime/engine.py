@@ -181,10 +181,10 @@ class Engine:
     def _log_saving(self, event: Event) -> None:
         usd = None if event.saved is None else event.saved.usd
         _log.info(
-            "%s %s %s: saved %s and %.1f s",
+            "%s %s%s: saved %s and %.1f s",
             event.outcome.value,
             event.model,
-            f"({event.images} image{'' if event.images == 1 else 's'})",
+            f" {event.size}" if event.size else "",
             "an unknown amount" if usd is None else f"${usd:f}",
             (event.latency or 0.0) - event.wait,
         )
@@ -209,6 +209,7 @@ class Engine:
                 namespace=self.rules.keys.namespace,
                 operation=asked.operation if isinstance(asked, Asked) else "",
                 model="" if asked is None else asked.model,
+                size=asked.size if isinstance(asked, Asked) else None,
                 host="" if asked is None else asked.host,
                 key=None,
                 reason=through.reason,

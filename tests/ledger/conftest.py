@@ -32,6 +32,7 @@ def hit() -> Event:
         namespace="default",
         operation="image",
         model="gemini-3-pro-image",
+        size="2K",
         host="generativelanguage.googleapis.com",
         key="ab" * 32,
         status=200,

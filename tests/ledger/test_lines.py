@@ -32,6 +32,7 @@ events = st.builds(
     namespace=texts,
     operation=texts,
     model=texts,
+    size=st.none() | texts,
     host=texts,
     key=st.none() | texts,
     reason=st.none() | texts,
