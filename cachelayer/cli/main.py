@@ -37,6 +37,10 @@ Folder = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with exact figures.")]
 
+Key = Annotated[str, typer.Argument(metavar="KEY", help="Key of an entry, or a unique beginning of it.")]
+RequestFile = Annotated[str, typer.Argument(metavar="FILE", help="A request as JSON, - for stdin.")]
+Rate = Annotated[float, typer.Option(min=0, max=1, metavar="SHARE", help="Share of calls that end like this.")]
+
 
 class By(StrEnum):
     """What a report is grouped by."""
@@ -131,6 +135,130 @@ def report(
 
     given = Globals.of(ctx, path, as_json)
     run(given.path, since=since, by=by.value, as_json=given.as_json)
+
+
+@app.command()
+def ls(
+    ctx: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 20,
+    path: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """The newest entries."""
+    from cachelayer.cli.entries import list_newest
+
+    given = Globals.of(ctx, path, as_json)
+    list_newest(given.path, limit=limit, as_json=given.as_json)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    key: Key,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the images there and print their paths.")
+    ] = None,
+    path: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Everything about one entry: where it came from, what it cost, its blobs and the request that it answers.
+
+    Saved images are called KEY-1.png and so on, by what they are; no file is ever overwritten.
+    """
+    from cachelayer.cli.entries import show as run
+
+    given = Globals.of(ctx, path, as_json)
+    run(given.path, key, save=save, as_json=given.as_json)
+
+
+@app.command()
+def explain(
+    ctx: typer.Context,
+    file: RequestFile,
+    path: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the cache makes of a request, without sending it: its key, and every field that counts.
+
+    FILE is JSON {method, url, headers, body | body_base64}, or - for stdin. A body may be an object, a list or a
+    string.
+    """
+    from cachelayer.cli.requests import explain as run
+
+    given = Globals.of(ctx, path, as_json)
+    run(given.path, file, as_json=given.as_json)
+
+
+@app.command()
+def diff(
+    ctx: typer.Context,
+    a: Annotated[str, typer.Argument(metavar="A", help="A request, as explain takes it.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    path: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """In which fields two requests differ, as far as their keys go. The exit code is 0 whether they do or not."""
+    from cachelayer.cli.requests import diff as run
+
+    given = Globals.of(ctx, path, as_json)
+    run(given.path, a, b, as_json=given.as_json)
+
+
+@app.command()
+def purge(
+    ctx: typer.Context,
+    key: Annotated[str, typer.Option("--key", metavar="KEY", help="Key of the entry, or a unique beginning of it.")],
+    path: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete an entry, its request, and the images that no other entry needs."""
+    from cachelayer.cli.entries import purge as run
+
+    given = Globals.of(ctx, path, as_json)
+    run(given.path, key, as_json=given.as_json)
+
+
+@app.command()
+def doctor(ctx: typer.Context, path: Folder = None, as_json: AsJson = False) -> None:
+    """Check settings, folder, index, every blob, ledger and disk. Exit code 1 when there is a problem."""
+    from cachelayer.cli.doctor import run
+
+    given = Globals.of(ctx, path, as_json)
+    run(given.path, as_json=given.as_json)
+
+
+@app.command()
+def simulate(
+    ctx: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 lets the system choose.")] = 0,
+    latency: Annotated[str, typer.Option(metavar="SECONDS", help="2, or 4-14 to draw from.")] = "0",
+    rate_limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Calls a minute; above it, 429.")] = None,
+    error_rate: Rate = 0.0,
+    block_rate: Rate = 0.0,
+    text_only_rate: Rate = 0.0,
+    truncate_rate: Rate = 0.0,
+    disconnect_rate: Rate = 0.0,
+    seed: Annotated[int, typer.Option(help="The same seed, the same images and failures.")] = 0,
+    path: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """A local provider that speaks both wire formats and draws real images, until Ctrl-C."""
+    from cachelayer.cli.simulate import run
+
+    run(
+        port=port,
+        latency=latency,
+        rate_limit=rate_limit,
+        seed=seed,
+        rates={
+            "error_rate": error_rate,
+            "block_rate": block_rate,
+            "text_only_rate": text_only_rate,
+            "truncate_rate": truncate_rate,
+            "disconnect_rate": disconnect_rate,
+        },
+        as_json=Globals.of(ctx, path, as_json).as_json,
+    )
 
 
 def main() -> None:

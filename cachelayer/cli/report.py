@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from cachelayer.cli.format import dollars, duration, number, percent, size, visi
 from cachelayer.cli.places import existing_folder
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, note, print_json
-from cachelayer.core.errors import StoreError
+from cachelayer.core.errors import LedgerError, NewerFormat, StoreError
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
 
@@ -54,18 +54,36 @@ class Report:
 
 def run(path: Path | None, *, since: str | None, by: reports.By, as_json: bool) -> None:
     """The command."""
-    begin = None if since is None else datetime.now(UTC).timestamp() - seconds(since)
+    begin = None if since is None else time.time() - seconds(since)
     folder = existing_folder(path)
-    ledger, sizes = Ledger(folder / "ledger"), store_sizes(folder)
+    sizes = store_sizes(folder)
+    ledger = Ledger(folder / "ledger")
+    try:
+        _print(ledger, folder, since, begin, by, sizes, as_json)
+    except LedgerError as error:
+        # Damage that reading finds has been moved aside by now; what is left can be read.
+        note(f"{error}; what is left of it follows")
+        _print(ledger, folder, since, begin, by, sizes, as_json)
+
+
+def _print(
+    ledger: Ledger,
+    folder: Path,
+    since: str | None,
+    begin: float | None,
+    by: reports.By,
+    sizes: tuple[int, int, int],
+    as_json: bool,
+) -> None:
     if as_json:
         print_json(reports.report_json(ledger, by=by, since=begin, store_sizes=sizes))
         return
-    screen = console()
     report = collect(ledger, by=by, since=begin, sizes=sizes)
-    if not report.totals.requests:
+    screen = console()
+    if report.totals.requests:
+        show(screen, report, where=f"{folder}, the last {since}" if since else str(folder))
+    else:
         screen.print(f"No request was recorded in {folder}" + (f" in the last {since}." if since else " yet."))
-        return
-    show(screen, report, where=f"{folder}" + (f", the last {since}" if since else ""))
 
 
 def seconds(text: str) -> float:
@@ -81,11 +99,18 @@ def seconds(text: str) -> float:
 
 
 def store_sizes(folder: Path) -> tuple[int, int, int]:
-    """(entries, blobs, bytes); zeros and a note where the store cannot be read: the ledger stands alone."""
+    """(entries, blobs, bytes). Zeros and a note where only the ledger can be read: it stands alone.
+
+    Raises StoreError for a folder that is not ours, or of a newer format: its ledger is not to be touched.
+    """
     try:
         with Reader(folder) as reader:
             return reader.sizes()
+    except NewerFormat:
+        raise
     except StoreError as error:
+        if not (folder / "ledger").is_dir():
+            raise
         note(f"{error}; what is stored is shown as nothing")
         return 0, 0, 0
 

@@ -20,7 +20,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json_text(value) + "\n")
+    print(json_text(value), flush=True)
 
 
 def note(sentence: str) -> None:
