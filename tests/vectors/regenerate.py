@@ -1,4 +1,4 @@
-"""Writes the golden vectors of key spec v1: a request as ``cachelayer explain`` reads it, its canonical form and its key.
+"""Writes the golden vectors of key spec v1: a request as ``cachelayer explain`` reads it, its canonical form, its key.
 
 They were written once. A vector that no longer comes out the same means that stored images can no longer be found, or
 that wrong ones are: it needs KEY_VERSION 2, new vectors beside these, and a chapter in docs/key-spec.md. So this script
