@@ -22,10 +22,12 @@ from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from cachelayer.cli.demo_asks import Ask
-    from cachelayer.cli.demo_play import Clients, Played
+    from cachelayer.cli.demo_play import Clients
 
 LATENCY = (4.0, 14.0)
 """Seconds that image models take, about. The simulator takes these times ``latency_scale``."""
@@ -55,8 +57,9 @@ def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: flo
 
     low, high = (seconds * latency_scale for seconds in LATENCY)
     screen.print(
-        f"{calls} calls from real prompts, {percent(repeat_rate)} of them repeats (real traffic: up to 24 to 30 %; "
-        f"--repeat-rate sets it), through {demo_play.THREADS} threads and {demo_play.TASKS} tasks."
+        f"{calls} calls of real prompts by {demo_play.THREADS} threads and {demo_play.TASKS} tasks, "
+        f"{percent(repeat_rate)} of them repeats (the figure quoted for such traffic is 15 to 30 %, one production "
+        "trace shows at most 24 %; --repeat-rate sets it)."
     )
     screen.print(
         f"The simulator answers within {duration(low)} to {duration(high)}: what image models take "
@@ -67,11 +70,11 @@ def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: flo
         host = f"127.0.0.1:{simulator.port}"
         with Cache(path=folder, namespace=NAMESPACE, pools=[[SCOPE, host]], prices={host: "list"}) as cache:
             clients = demo_play.connect(simulator.url, cache.wrap)
-            played = _play(screen, clients, asks)
+            failures = _play(screen, clients, asks, give_up=simulator.stop)
             took = time.time() - begin
-            if played.failures:
-                first = played.failures[0]
-                failed = number(len(played.failures), "call")
+            if failures:
+                first = failures[0]
+                failed = number(len(failures), "call")
                 raise Failure(f"{failed} of {calls} failed; the first: {type(first).__name__}: {first}")
             # Before anything is asked again for the explanations: the report is of the calls above.
             ledger = Ledger(folder / "ledger")
@@ -128,12 +131,14 @@ def _folder(path: Path | None) -> Path:
         return folder
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise Failure(f"{folder} is not a folder that can be written")
-    if any(folder.iterdir()):
+    if (folder / "format").exists():
         with Reader(folder) as reader:
             strangers = {entry.namespace for _, entry in reader.newest(100) if entry} - {NAMESPACE}
         strangers |= {name for name, _ in reports.groups(Ledger(folder / "ledger"), "namespace")} - {NAMESPACE}
         if strangers:
             raise Failure(f"{folder} is a store in use; give the demo a --path of its own")
+    elif any(folder.iterdir()):
+        raise Failure(f"{folder} holds something else; give the demo a --path of its own")
     return folder
 
 
@@ -164,7 +169,7 @@ def _forget(folder: Path) -> None:
         store.close()
 
 
-def _play(screen: Console, clients: Clients, asks: list[Ask]) -> Played:
+def _play(screen: Console, clients: Clients, asks: list[Ask], *, give_up: Callable[[], None]) -> list[Exception]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from cachelayer.cli.demo_play import play
@@ -172,4 +177,4 @@ def _play(screen: Console, clients: Clients, asks: list[Ask]) -> Played:
     columns = (TextColumn("Asking"), BarColumn(), MofNCompleteColumn(), TextColumn("calls"), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("", total=len(asks))
-        return play(clients, asks, lambda: progress.advance(task))
+        return play(clients, asks, advance=lambda: progress.advance(task), give_up=give_up)

@@ -6,10 +6,11 @@ Nothing here knows that there is a cache: the clients are OpenAI's and Google's 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -74,41 +75,38 @@ def connect(url: str, wrap: Callable[[Any], Any]) -> Clients:
     return clients
 
 
-@dataclass(slots=True)
-class Played:
-    """How the calls went, as their callers saw it."""
+def play(
+    clients: Clients, asks: list[Ask], *, advance: Callable[[], None], give_up: Callable[[], None]
+) -> list[Exception]:
+    """Make all calls. What their callers got in place of an image: nothing, if all went well.
 
-    images: int = 0
-    failures: list[Exception] = field(default_factory=list)
-
-
-def play(clients: Clients, asks: list[Ask], advance: Callable[[], None]) -> Played:
-    """Make all calls; ``advance`` is called after each, from any thread."""
+    advance: called after each, from any thread. give_up: called on Ctrl-C, to end those under way.
+    """
     random = Random(SEED)  # noqa: S311
     by_threads: list[Ask] = []
     by_tasks: list[Ask] = []
     for ask in asks:
         (by_threads if random.random() < 0.5 else by_tasks).append(ask)
-    played = Played()
+    failures: list[Exception] = []
+    stopped = threading.Event()
 
     def call(ask: Ask) -> None:
+        if stopped.is_set():
+            return
         try:
-            count(images_in(ask_sync(clients, ask)))
+            expect_image(ask_sync(clients, ask))
         except Exception as error:
-            played.failures.append(error)
+            failures.append(error)
         advance()
-
-    def count(images: int) -> None:
-        if not images:
-            raise ValueError("an answer came without an image")
-        played.images += images
 
     async def call_async(ask: Ask, room: asyncio.Semaphore) -> None:
         async with room:
+            if stopped.is_set():
+                return
             try:
-                count(images_in(await ask_async(clients, ask)))
+                expect_image(await ask_async(clients, ask))
             except Exception as error:
-                played.failures.append(error)
+                failures.append(error)
             advance()
 
     async def all_tasks() -> None:
@@ -118,14 +116,15 @@ def play(clients: Clients, asks: list[Ask], advance: Callable[[], None]) -> Play
         await clients.google.aio.aclose()
 
     with ThreadPoolExecutor(THREADS + 1) as pool:
-        loop = pool.submit(asyncio.run, all_tasks())
         try:
+            loop = pool.submit(asyncio.run, all_tasks())
             list(pool.map(call, by_threads))
             loop.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            stopped.set()
+            give_up()
             raise
-    return played
+    return failures
 
 
 def ask_sync(clients: Clients, ask: Ask) -> Any:
@@ -143,11 +142,14 @@ async def ask_async(clients: Clients, ask: Ask) -> Any:
     return await (images.edit if ask.references else images.generate)(**_openai(ask))
 
 
-def images_in(answer: Any) -> int:
-    """Images in an answer of either SDK."""
+def expect_image(answer: Any) -> None:
+    """Raise ValueError unless an answer of either SDK holds an image."""
     if hasattr(answer, "data"):
-        return sum(1 for image in answer.data if image.b64_json)
-    return sum(1 for part in answer.candidates[0].content.parts if part.inline_data)
+        whole = any(image.b64_json for image in answer.data)
+    else:
+        whole = any(part.inline_data for part in answer.candidates[0].content.parts)
+    if not whole:
+        raise ValueError("an answer came without an image")
 
 
 def _openai(ask: Ask) -> dict[str, Any]:

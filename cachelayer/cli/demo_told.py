@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachelayer.cli.demo_asks import Ask, Shown
 from cachelayer.cli.demo_play import Clients, ask_sync
+from cachelayer.cli.entries import SHORT
 from cachelayer.cli.format import dollars, duration, size, visible
 from cachelayer.cli.reader import Reader
 from cachelayer.core.model import Request
@@ -61,38 +63,45 @@ def look(cache: Cache, clients: Clients, shown: Shown) -> Told:
 
 def tell(screen: Console, reader: Reader, told: Told, folder: Path) -> None:
     """Print it, and where the images lie."""
+    from rich.padding import Padding
     from rich.text import Text
 
+    def title(text: str) -> None:
+        screen.print(Text(text, style="bold"))
+
+    def say(text: str) -> None:
+        screen.print(Padding(Text(text), (0, 0, 0, 2)))
+
+    def copyable(text: str) -> None:
+        screen.print(Text(f"  {text}", style="cyan"), soft_wrap=True)
+
+    title("One hit, explained")
+    say(f"{_quoted(told.hit.prompt)} at {told.hit.size}, {told.hit.detail} quality")
     entry = reader.entry(told.key)
-    screen.print(Text("One hit, explained", style="bold"))
-    screen.print(Text(f"  {_quoted(told.hit.prompt)} at {told.hit.size}, {told.hit.detail} quality"))
     if entry is not None:
         paid = "an unknown price" if entry.cost.usd is None else dollars(entry.cost.usd)
-        screen.print(
-            f"  key {told.key[:12]}: paid once, {paid}, and {duration(entry.latency)} of waiting; "
-            f"asked again, answered in {duration(told.wait)}"
-        )
-    for near in told.near_misses:
+        say(f"paid once: {paid} and {duration(entry.latency)} of waiting")
+        say(f"asked again: answered in {duration(told.wait)}, for nothing, by entry {told.key[:SHORT]}")
+    for position, near in enumerate(told.near_misses):
         screen.print()
-        screen.print(Text(f"One near-miss, explained: {near.what}", style="bold"))
-        screen.print(Text(f"  {_quoted(near.prompt)}"))
+        title(f"{'Another' if position else 'One'} near-miss, explained: {near.what}")
+        say(_quoted(near.prompt))
         for difference in near.differences:
-            screen.print(Text(f"  {difference.field}: {_shown(difference.a)} | {_shown(difference.b)}"))
+            say(f"{difference.field}: {_shown(difference.a)} | {_shown(difference.b)}")
         costs = [entry.cost.usd for key in near.keys if (entry := reader.entry(key)) and entry.cost.usd is not None]
-        paid = f", paid {' and '.join(map(dollars, costs))}" if len(costs) == 2 else ""
-        screen.print(f"  two keys, {near.keys[0][:12]} and {near.keys[1][:12]}{paid}: neither answers the other")
+        paid = f" ({' and '.join(map(dollars, costs))})" if len(costs) == len(near.keys) else ""
+        first, second = (key[:SHORT] for key in near.keys)
+        say(f"two keys, {first} and {second}, each paid for{paid}: neither answers the other")
     screen.print()
-    screen.print(Text("Where the images lie", style="bold"))
-    screen.print(Text(f"  {folder / 'blobs'}  ({size(_disk_use(folder))} on disk with index and ledger)"))
-    screen.print(Text(f"  cachelayer show {told.key[:12]} --save . --path {folder}"))
+    title("Where the images lie")
+    copyable(str(folder / "blobs"))
+    say(f"{size(_disk_use(folder))} on disk with index and ledger. They are named by content; to get one as a file:")
+    copyable(f"cachelayer show {told.key[:SHORT]} --save . --path {shlex.quote(str(folder))}")
     screen.print()
-    screen.print(Text("Your own client", style="bold"))
-    for line in (
-        "import cachelayer",
-        "cache = cachelayer.Cache()",
-        "client = cache.wrap(OpenAI())  # or genai.Client()",
-    ):
-        screen.print(Text(f"  {line}", style="cyan"))
+    title("Your own client")
+    copyable("import cachelayer")
+    copyable("cache = cachelayer.Cache()")
+    copyable("client = cache.wrap(OpenAI())  # or genai.Client()")
     screen.print()
 
 

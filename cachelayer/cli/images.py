@@ -1,4 +1,4 @@
-"""The images inside a stored answer, and what kind of file each is. Its own first bytes say so: answers may mislabel."""
+"""The images inside a stored answer, and what kind of file each is: its first bytes say so, answers may mislabel it."""
 
 from __future__ import annotations
 
