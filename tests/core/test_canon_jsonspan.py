@@ -113,6 +113,7 @@ def test_long_strings_are_cut() -> None:
         BASE64 + b'"',
         b'["a"data:;base64,' + BASE64 + b'"b"]',
         b'["data:\\";base64,' + BASE64 + b'"]',
+        b'["data:image\\/png;base64,' + BASE64 + b'"]',
         b'["data:\x01;base64,' + BASE64 + b'"]',
         b'["data:\xc3\xa9;base64,' + BASE64 + b'"]',
         b'["data:\xff;base64,' + BASE64 + b'"]',

@@ -191,6 +191,8 @@ class TestForms:
             b"--b--\r\n",
             b"--b\r\n--b--\r\n",
             b"--b\r\n\r\n\r\n--b--\r\n",
+            b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n--b--\r\n',
+            b'--b\r\nContent-Disposition: form-data; name="a"\r\n--b--\r\n',
             form_body(field("a", "1"), boundary="b")[:-1],
             form_body(field("a", "1"), boundary="b")[:-4],
             form_body(field("a", "1"), boundary="b")[:-20],
