@@ -22,6 +22,7 @@ import diskcache
 
 from cachelayer.core.errors import StoreError
 from cachelayer.stores import schema
+from cachelayer.stores.forking import inside_sqlite
 
 FILE = diskcache.core.DBNAME
 WRITE_WAIT = 10.0
@@ -122,6 +123,11 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
 
 def build(folder: Path, *, fill: Any) -> None:
     """Make a fresh index in an empty folder; ``fill(connection)`` adds what must be in it from the start."""
+    with inside_sqlite:
+        _build(folder, fill)
+
+
+def _build(folder: Path, fill: Any) -> None:
     with open(os.open(folder / FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)) as file:
         os.fchmod(file.fileno(), 0o600)  # sqlite gives its log and shared memory the mode of this file
     cache = _Cache(str(folder), create=True)
@@ -141,11 +147,12 @@ def find_fault(folder: Path) -> str | None:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             return f"{name} is not a plain file"
     try:
-        connection = _connect_to_read(folder)
-        try:
-            return schema.find_fault(connection)
-        finally:
-            connection.close()
+        with inside_sqlite:
+            connection = _connect_to_read(folder)
+            try:
+                return schema.find_fault(connection)
+            finally:
+                connection.close()
     except ERRORS as error:
         if not is_damage(error):
             raise
@@ -167,7 +174,12 @@ class Index:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection of one's own, on which nothing can be written."""
+        """A connection of one's own, on which nothing can be written. Not for keeping: a fork waits for its end."""
+        with inside_sqlite, self._borrowed() as connection:
+            yield connection
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -199,21 +211,29 @@ class Index:
         if not self._turn.acquire(timeout=WRITE_WAIT):
             raise StoreError("the index is busy")
         try:
-            if self._closed:
-                raise StoreError("the store is closed")
-            if self._writer is None:
-                self._writer = _connect(self._folder, "mode=rw", WRITE_WAIT)
-            connection = self._writer
-            try:
-                with self._cache.on(connection), self._cache.transact():
-                    yield connection
-            except diskcache.Timeout as error:  # raised for whatever kept the transaction from beginning
-                raise StoreError(f"the index cannot be written: {error.__context__}") from None
-            finally:
-                if connection.in_transaction:  # the commit itself failed (disk full)
-                    connection.rollback()
+            with inside_sqlite, self._transaction() as connection:
+                yield connection
         finally:
             self._turn.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._write_connection()
+        try:
+            with self._cache.on(connection), self._cache.transact():
+                yield connection
+        except diskcache.Timeout as error:  # raised for whatever kept the transaction from beginning
+            raise StoreError(f"the index cannot be written: {error.__context__}") from None
+        finally:
+            if connection.in_transaction:  # the commit itself failed (disk full)
+                connection.rollback()
+
+    def _write_connection(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreError("the store is closed")
+        if self._writer is None:
+            self._writer = _connect(self._folder, "mode=rw", WRITE_WAIT)
+        return self._writer
 
     def set(self, key: str, record: bytes) -> None:
         """Write a record. Only inside writing()."""
@@ -225,21 +245,17 @@ class Index:
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database and cut it to nothing, as far as readers allow."""
-        with self._turn:
-            if self._closed or self._read_only:
-                return
-            if self._writer is None:
-                self._writer = _connect(self._folder, "mode=rw", WRITE_WAIT)
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with self._turn, inside_sqlite:
+            self._write_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         """Close every connection; those in use are closed when they come back."""
         self._closed = True
-        with self._turn:
+        with self._turn, inside_sqlite:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
-        self._drain()
+            self._drain()
 
     def _drain(self) -> None:
         while True:

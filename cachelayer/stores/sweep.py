@@ -75,6 +75,7 @@ class Sweep:
 
         Raises NoRoom when they are more than there can be, or when others keep all room reserved for ROOM_WAIT.
         """
+        self._settle()  # what could not be settled when its put failed, because the disk was full
         deadline = time.monotonic() + ROOM_WAIT
         pause, reclaimed = 0.002, False
         while True:
@@ -136,11 +137,16 @@ class Sweep:
 
     def settle(self, place: Place) -> None:
         """Give up a reservation whose put failed; files that were already in place are collected."""
-        self._unsettled.append(place.id)  # if this fails too (disk full), the next one takes it along
-        with self.index.writing() as sql:
-            doomed = [digest for id in self._unsettled for digest in close_reservation(sql, self._files, id)]
-        self._unsettled.clear()
-        self.collect(doomed)
+        self._unsettled.append(place.id)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._unsettled:
+            ids = list(self._unsettled)
+            with self.index.writing() as sql:
+                doomed = [digest for id in ids for digest in close_reservation(sql, self._files, id)]
+            self._unsettled = [id for id in self._unsettled if id not in ids]
+            self.collect(doomed)
 
     def collect(self, digests: Iterable[str]) -> int:
         """Remove the blobs among these that nothing needs; how many went."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -92,13 +95,18 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def start_(mode: str, limit: int = 10_000_000, seed: int = 0) -> subprocess.Popen[str]:
         command = [sys.executable, "-X", "dev", "-W", "error", str(WORKER), mode]
         process = subprocess.Popen(
-            [*command, str(tmp_path / "store"), str(limit), str(seed)], stdout=subprocess.PIPE, text=True
+            [*command, str(tmp_path / "store"), str(limit), str(seed)],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         started.append(process)
         return process
 
     yield start_
     for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        with contextlib.suppress(ProcessLookupError):  # its forked children too: they hold the pipe
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()

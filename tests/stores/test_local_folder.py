@@ -402,6 +402,9 @@ def test_a_full_disk_leaves_nothing(folder: Path, open_here: Open, worker: Any) 
         assert store.delete(stored[0].key)
         worker.sample("after", b"a" * 100_000).put(store)
         store.maintain()
+        connection = sqlite3.connect(folder / "entries" / "cache.db")
+        assert connection.execute("SELECT * FROM Reservation").fetchall() == []
+        connection.close()
         assert store.check(deep=True) == []
         store.close()
     finally:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -124,7 +126,6 @@ def read_only(folder: Path, limit: int, seed: int) -> None:
 def small_files(folder: Path, limit: int, seed: int) -> None:
     """With files limited to 300 kB by the kernel: a large blob fails with EFBIG, small ones go on."""
     import resource
-    import signal
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     store = open_local(folder, size_limit=limit)
@@ -139,8 +140,63 @@ def small_files(folder: Path, limit: int, seed: int) -> None:
     store.close()
 
 
+def take_room(folder: Path, limit: int, seed: int) -> None:
+    """Stop in the middle of a put: room reserved, one blob in place, one under its temporary name. Then fork, so that
+    a child outlives the writer, and wait to be killed."""
+    store = open_local(folder, size_limit=limit)
+    assert store._opened is not None
+    sweep = store._opened.sweep
+    assert sweep is not None
+    placed, unfinished = sample("placed", b"p" * 5000), b"u" * 5000
+    (digest,) = placed.blobs
+    sweep.reserve(100, {digest: 5000, "ab" * 32: 5000})
+    store._files.write(digest, placed.blobs[digest], sweep.writer.name())
+    (folder / "incoming" / sweep.writer.name()).write_bytes(unfinished)
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    signal.pause()
+
+
+def forks(folder: Path, limit: int, seed: int) -> None:
+    """Threads read and write; meanwhile children are forked that read and write what the parent has open."""
+    store = open_local(folder, size_limit=limit)
+    samples = [sample(n, b"%d" % n * 1000) for n in range(20)]
+    for one in samples:
+        one.put(store)
+    over = threading.Event()
+
+    def hammer() -> None:
+        while not over.is_set():
+            for one in samples:
+                assert whole(store, one.key) == one.body
+            samples[0].put(store)
+
+    threads = [threading.Thread(target=hammer) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    children = []
+    for number in range(8):
+        child = os.fork()
+        if child == 0:
+            good = all(whole(store, one.key) == one.body for one in samples)
+            mine = sample(("child", number), b"child%d" % number * 1000)
+            mine.put(store)
+            good = good and whole(store, mine.key) == mine.body
+            store.close()
+            os._exit(0 if good else 1)
+        children.append(child)
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    over.set()
+    for thread in threads:
+        thread.join()
+    store.put(samples[0].key, samples[0].record, samples[0].blobs, canonical=b"", expires=None)
+    print(sum(codes), store.sizes()[0], dict(store.problems), flush=True)
+    store.close()
+
+
 MODES: dict[str, Callable[[Path, int, int], None]] = {
-    mode.__name__: mode for mode in (churn, collect, fill, read_only, small_files)
+    mode.__name__: mode for mode in (churn, collect, fill, forks, read_only, small_files, take_room)
 }
 
 if __name__ == "__main__":
