@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachelayer.core.jsonspan import Malformed
 from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
 from cachelayer.dialects import gemini, gemini_answer, openai_answer, openai_images
 from cachelayer.dialects.envelope import is_encoded, target_of
@@ -41,7 +40,7 @@ def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
         return asked(seen, dialect.understand(seen, request, rules), request, rules)
     except NotKeyed as reason:
         return _unkeyed(str(reason), seen)
-    except (Malformed, ValueError, RecursionError):
+    except (ValueError, RecursionError, MemoryError):
         return _unkeyed("malformed", seen)
 
 

@@ -39,7 +39,7 @@ def open_body(answer: Answer) -> Opened | None:
         document = parse(
             answer.body, media.answer_taker(answer.body, pieces), lex_from=WORTH_A_BLOB, shortest=WORTH_A_BLOB
         )
-    except (Malformed, RecursionError):
+    except (Malformed, MemoryError):
         return None
     return Opened(document, tuple(pieces)) if isinstance(document, dict) else None
 

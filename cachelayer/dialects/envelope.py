@@ -146,12 +146,17 @@ def content_type(headers: Headers) -> tuple[str, dict[str, str]] | None:
 
 def is_json(kind: tuple[str, dict[str, str]] | None) -> bool:
     """Whether a content type is JSON in UTF-8."""
-    return (
-        kind is not None
-        and kind[0] == "application/json"
-        and kind[1].keys() <= {"charset"}
-        and kind[1].get("charset", "utf-8").lower() in ("utf-8", "utf8")
-    )
+    return kind is not None and kind[0] == "application/json" and kind[1].keys() <= {"charset"} and is_utf8(kind[1])
+
+
+def is_form(kind: tuple[str, dict[str, str]]) -> bool:
+    """Whether a content type is a form with text in UTF-8."""
+    return kind[0] == "multipart/form-data" and kind[1].keys() <= {"boundary", "charset"} and is_utf8(kind[1])
+
+
+def is_utf8(given: dict[str, str]) -> bool:
+    """Whether the parameters of a content type name UTF-8, or no charset at all."""
+    return given.get("charset", "utf-8").lower() in ("utf-8", "utf8")
 
 
 def is_encoded(headers: Headers) -> bool:

@@ -12,6 +12,7 @@ from cachelayer.core.jsonspan import Malformed, parse
 from cachelayer.core.model import Asked, Json, KeyRules, Operation, Request
 from cachelayer.dialects.envelope import header_form, pooled, query_form
 from cachelayer.dialects.media import request_taker
+from cachelayer.dialects.schema import without
 
 _MOST: Final = 1_000_000
 """A count above this is no count: it stays in the body, where it counts."""
@@ -59,6 +60,14 @@ def parse_json(body: bytes) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise Malformed("not an object")
     return value
+
+
+def without_ignored(raw: dict[str, Json], rules: KeyRules) -> dict[str, Json]:
+    """A raw body without what the user's ``ignore`` names in it."""
+    for rule in rules.ignore:
+        if rule.startswith("body:"):
+            raw = without(raw, rule.removeprefix("body:").split("."))
+    return raw
 
 
 def count_of(value: Json) -> int | None:

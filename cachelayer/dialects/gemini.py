@@ -11,9 +11,9 @@ from typing import Final
 from cachelayer.core.model import Json, KeyRules, Operation, Request
 from cachelayer.core.prompt import normalize
 from cachelayer.dialects.envelope import Target, content_type, is_json, without_version
-from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json
+from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json, without_ignored
 from cachelayer.dialects.gemini_schema import BODY, PART, TOOL
-from cachelayer.dialects.schema import fold, is_url, strings, without
+from cachelayer.dialects.schema import fold, is_url, strings
 
 NAME: Final = "gemini"
 _METHODS: Final = ("generateContent", "streamGenerateContent")
@@ -71,12 +71,9 @@ def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understoo
     count = count_of(config.get("candidateCount"))
     refusal = _refusal(body)
     references = sum(1 for part in _parts(body) for blob in _blobs(part) if _is_image(blob))
-    ignored = [rule.removeprefix("body:").split(".") for rule in rules.ignore if rule.startswith("body:")]
-    if ignored:
-        for path in ignored:
-            raw = without(raw, path)
-        body = fold(BODY, raw)
-        config = _mapping(body.get("generationConfig"))
+    # What is refused, and how many are asked for, goes by the whole body; the form by what the user lets count.
+    body = fold(BODY, without_ignored(raw, rules))
+    config = _mapping(body.get("generationConfig"))
     for name in _BOOKKEEPING:
         body.pop(name, None)
     if count is not None and config.pop("candidateCount", None) is not None and not config:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cachelayer.core.jsonspan import Malformed
-from cachelayer.dialects.envelope import parameters
+from cachelayer.dialects.envelope import is_utf8, parameters
 
 _TRANSPARENT = ("binary", "8bit", "7bit")
 
@@ -80,9 +80,4 @@ def _part(head: bytes, data: memoryview) -> Part:
 
 def _is_text(mime: str) -> bool:
     kind = parameters(mime)
-    return (
-        kind is not None
-        and kind[0] == "text/plain"
-        and kind[1].keys() <= {"charset"}
-        and kind[1].get("charset", "utf-8").lower() == "utf-8"
-    )
+    return kind is not None and kind[0] == "text/plain" and kind[1].keys() <= {"charset"} and is_utf8(kind[1])

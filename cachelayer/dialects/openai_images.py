@@ -14,9 +14,9 @@ from cachelayer.core.jsonspan import Malformed
 from cachelayer.core.model import Json, KeyRules, Request
 from cachelayer.core.prompt import normalize
 from cachelayer.dialects import media, multipart
-from cachelayer.dialects.envelope import Target, content_type, is_json, without_version
-from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json
-from cachelayer.dialects.schema import fold, is_url, known, plain, strings, without
+from cachelayer.dialects.envelope import Target, content_type, is_form, is_json, without_version
+from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json, without_ignored
+from cachelayer.dialects.schema import fold, is_url, known, plain, strings
 
 NAME: Final = "openai-images"
 _ENDPOINTS: Final = ("generations", "edits")
@@ -56,6 +56,7 @@ defaults of their own, and then ``auto`` would answer for them."""
 _BOOKKEEPING: Final = ("user", "safety_identifier", "metadata", "service_tier")
 _IMAGES: Final = ("images", "image", "mask", "markup")
 """Fields that hold images: data: URLs in JSON, files in a form."""
+_IMAGE_FIELDS: Final = ("type", "image_url", "url", "file_id")
 _INTEGERS: Final = ("n", "output_compression", "partial_images", "frame_count", "frame_duration_ms")
 """Known fields that a form spells as text."""
 _STATEFUL: Final = frozenset({"tools", "previousresponseid", "previousinteractionid", "conversation"})
@@ -89,7 +90,7 @@ def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understoo
     kind = content_type(request.headers)
     if is_json(kind):
         raw = parse_json(request.body)
-    elif edits and kind is not None and kind[0] == "multipart/form-data":
+    elif edits and kind is not None and is_form(kind):
         raw = _form(request.body, kind[1].get("boundary", ""))
     else:
         raise NotKeyed("content-type")
@@ -103,11 +104,8 @@ def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understoo
     count = count_of(body.get("n"))
     refusal = _refusal(body)
     references = sum(len(_as_list(body.get(name))) for name in _IMAGES)
-    ignored = [rule.removeprefix("body:").split(".") for rule in rules.ignore if rule.startswith("body:")]
-    if ignored:
-        for path in ignored:
-            raw = without(raw, path)
-        body = _fold(raw, auto)
+    # What is refused, and how many are asked for, goes by the whole body; the form by what the user lets count.
+    body = _fold(without_ignored(raw, rules), auto)
     for name in _BOOKKEEPING:
         body.pop(name, None)
     if count is not None:
@@ -153,7 +151,7 @@ def _image(value: Json) -> Json:
     if isinstance(value, media.Formed):
         return value.form
     if isinstance(value, dict):
-        there = {name: item for name, item in value.items() if item is not None}
+        there = {name: item for name, item in value.items() if item is not None or name not in _IMAGE_FIELDS}
         for name in ("image_url", "url"):
             # {"image_url": U} is OpenAI's way, {"type": "image_url", "url": U} xAI's. With anything more it is kept.
             if there.keys() - {"type"} == {name} and there.get("type", "image_url") == "image_url":

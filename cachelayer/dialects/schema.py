@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import repeat
 from typing import Final, TypeAlias
 
 from cachelayer.core.canon import escape, number
@@ -152,15 +153,20 @@ def without(value: Json, path: list[str]) -> Json:
 
 def strings(value: Json) -> Iterator[tuple[str, str]]:
     """Every (name of the nearest object field, string) inside a folded value."""
-    stack: list[tuple[str, Json]] = [("", value)]
+    # A stack of iterators: the items of a list of millions are not all put on it at once.
+    stack: list[Iterator[tuple[str, Json]]] = [iter([("", value)])]
     while stack:
-        name, item = stack.pop()
-        if isinstance(item, str):
-            yield name, item
-        elif isinstance(item, list):
-            stack.extend((name, entry) for entry in item)
-        elif isinstance(item, dict):
-            stack.extend(item.items())
+        for name, item in stack[-1]:
+            if isinstance(item, str):
+                yield name, item
+            elif isinstance(item, dict):
+                stack.append(iter(item.items()))
+                break
+            elif isinstance(item, list):
+                stack.append(zip(repeat(name), item, strict=False))
+                break
+        else:
+            stack.pop()
 
 
 def is_url(text: str) -> bool:

@@ -124,6 +124,12 @@ def test_two_content_types() -> None:
     assert unkeyed(request(GENERATE, {}, [("Content-Type", "application/json")])).reason == "content-type"
 
 
+@pytest.mark.parametrize("parameter", ["charset=latin-1", "x=y"])
+def test_a_form_in_another_charset(parameter: str) -> None:
+    kind = {"content-type": f"multipart/form-data; boundary=b0undary; {parameter}"}
+    assert unkeyed(Request("POST", EDIT, kind, form(field("prompt", "p")).body)).reason == "content-type"
+
+
 def test_a_form_is_for_edits_only() -> None:
     assert unkeyed(form(field("prompt", "p"), url=GENERATE)).reason == "content-type"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -23,6 +24,8 @@ from tests.dialects.asks import (
     key,
     request,
 )
+
+Build = Callable[..., Request]
 
 RED, BLUE = b"\x89PNG red \xfb\xff", b"\x89PNG blue \xfe\xef"
 CAT = contents("a cat")
@@ -298,6 +301,10 @@ OPENAI_PAIRS: dict[str, tuple[Request, Request]] = {
             },
         ),
     ),
+    "null in a known field of an image": (
+        request(EDIT, {"prompt": "p", "images": [{"image_url": data_url(RED), "file_id": None}]}),
+        request(EDIT, {"prompt": "p", "images": [{"image_url": data_url(RED)}]}),
+    ),
     "xAI's way to write images": (
         request(EDIT, {"prompt": "p", "images": [{"type": "image_url", "url": data_url(RED)}]}),
         request(EDIT, {"prompt": "p", "images": [{"url": data_url(RED)}]}),
@@ -361,8 +368,7 @@ def test_openai(rule: str) -> None:
 
 @pytest.mark.parametrize("name", HEADERS_THAT_DO_NOT_COUNT)
 @pytest.mark.parametrize("build", [gemini, generate], ids=["gemini", "openai"])
-def test_header_out_of_the_key(name: str, build: object) -> None:
-    assert callable(build)
+def test_header_out_of_the_key(name: str, build: Build) -> None:
     assert key(build(headers={name: "one"})) == key(build(headers={name.upper(): "two"})) == key(build())
 
 
