@@ -26,6 +26,7 @@ from cachelayer.cli.screen import console, print_json
 from cachelayer.core.errors import ConfigError, LedgerError, StoreError
 from cachelayer.ledger import reports, table
 from cachelayer.ledger.events import Ledger
+from cachelayer.stores.folder import prepare
 
 if TYPE_CHECKING:
     from cachelayer.settings import Settings
@@ -78,9 +79,14 @@ def examine(path: Path | None) -> Iterator[Check]:
         return
     yield Check("folder", "ok", str(folder))
     yield _access(folder)
-    if not (folder / "format").exists() and set(os.listdir(folder)) - {"ledger", "leases.lock", "writers.lock"}:
-        yield Check("store", "problem", f"{folder} is not a cachelayer store: it holds something else")
-        return
+    try:
+        if (folder / "format").exists():
+            prepare(folder)  # checks the format; writes only where there is none
+        elif set(os.listdir(folder)) - {"ledger", "leases.lock", "writers.lock"}:
+            raise StoreError(f"{folder} is not a cachelayer store: it holds something else")
+    except StoreError as error:
+        yield Check("store", "problem", str(error))
+        return  # not ours, or a newer version's: neither ledger nor modes are our business
     yield from _modes(folder)
     yield from _store(folder)
     yield _ledger(folder)
