@@ -89,13 +89,15 @@ def open_here(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., LocalStore
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start worker.py on tmp_path/store: start(mode, limit, seed)."""
+    """Start worker.py, on tmp_path/store unless told otherwise: start(mode, limit, seed)."""
     started: list[subprocess.Popen[str]] = []
 
-    def start_(mode: str, limit: int = 10_000_000, seed: int = 0) -> subprocess.Popen[str]:
+    def start_(
+        mode: str, limit: int = 10_000_000, seed: int = 0, folder: Path = tmp_path / "store"
+    ) -> subprocess.Popen[str]:
         command = [sys.executable, "-X", "dev", "-W", "error", str(WORKER), mode]
         process = subprocess.Popen(
-            [*command, str(tmp_path / "store"), str(limit), str(seed)],
+            [*command, str(folder), str(limit), str(seed)],
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
