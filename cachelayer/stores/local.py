@@ -236,7 +236,7 @@ class LocalStore:
 
         self._write(attempt)
 
-    def check(self, *, deep: bool) -> list[Problem]:
+    def verify(self, *, deep: bool) -> list[Problem]:
         """What is wrong with the content (verify.py). Reads only; ``deep`` reads every record and blob."""
         opened = self._current()
         with as_store_errors(), opened.index.reading() as sql:

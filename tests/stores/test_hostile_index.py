@@ -77,7 +77,7 @@ def test_a_planted_pickle_does_not_run(
     store = open_here()
     assert store.get(ABSENT) is None
     assert store.problems == {"refused-row": 1}
-    assert [problem.kind for problem in store.check(deep=True)] == ["refused-row"]
+    assert [problem.kind for problem in store.verify(deep=True)] == ["refused-row"]
     assert len(list(store.scan())) == 1
     one = worker.sample("one", b"image" * 1000)
     assert worker.whole(store, one.key) == one.body
@@ -129,7 +129,7 @@ def test_a_pickled_key_is_passed_over(folder: Path, tmp_path: Path, open_here: O
         (pickle.dumps(Payload(canary)),),
     )
     store = open_here()
-    assert [problem.kind for problem in store.check(deep=True)] == ["refused-row"]
+    assert [problem.kind for problem in store.verify(deep=True)] == ["refused-row"]
     assert len(list(store.scan())) == 1
     store.maintain()
     assert not canary.exists()

@@ -168,10 +168,10 @@ def test_a_damaged_blob_is_found_and_repaired_by_the_next_put(
     damage(store.blob_path(next(iter(one.blobs))))
     with pytest.raises(Broken):
         worker.whole(store, one.key)
-    assert [problem.kind for problem in store.check(deep=True)] == [kind]
+    assert [problem.kind for problem in store.verify(deep=True)] == [kind]
     one.put(store)
     assert worker.whole(store, one.key) == one.body
-    assert store.check(deep=True) == []
+    assert store.verify(deep=True) == []
     assert store.sizes() == (1, 1, one.size)
 
 
@@ -210,7 +210,7 @@ def test_an_unusable_index_is_replaced_with_one_warning(
     two.put(store)
     store.maintain()
     assert store.sizes() == (1, 1, two.size)
-    assert store.check(deep=True) == []
+    assert store.verify(deep=True) == []
     one.put(store)
     assert worker.whole(store, one.key) == one.body
 
@@ -248,9 +248,9 @@ def test_orphans_of_nobody_are_collected(folder: Path, open_here: Open, worker: 
     (folder / "blobs" / "ab" / "readme").write_bytes(b"not ours")
     (folder / "incoming" / "00000000000000f-1").write_bytes(b"of a dead writer")
     (folder / "trash" / f"00000000000000f-{digest}").write_bytes(b"of a dead collector")
-    assert [(p.kind, p.name) for p in store.check(deep=False)] == [("orphaned-blob", digest)]
+    assert [(p.kind, p.name) for p in store.verify(deep=False)] == [("orphaned-blob", digest)]
     store.maintain()
-    assert store.check(deep=True) == []
+    assert store.verify(deep=True) == []
     assert list((folder / "incoming").iterdir()) + list((folder / "trash").iterdir()) == []
     assert (folder / "blobs" / "ab" / "readme").exists()
     assert store.sizes() == (1, 1, one.size)
@@ -373,7 +373,7 @@ def test_a_write_that_the_kernel_refuses_leaves_nothing(folder: Path, open_here:
     large, small, size = out.split()
     assert (large, small) == ("NoRoom", "stored")
     store = open_here()
-    assert store.check(deep=True) == []
+    assert store.verify(deep=True) == []
     assert store.sizes() == (1, 1, int(size))
     assert list((folder / "incoming").iterdir()) == []
 
@@ -411,7 +411,7 @@ def test_a_full_disk_leaves_nothing(folder: Path, open_here: Open, worker: Any) 
         connection = sqlite3.connect(folder / "entries" / "cache.db")
         assert connection.execute("SELECT * FROM Reservation").fetchall() == []
         connection.close()
-        assert store.check(deep=True) == []
+        assert store.verify(deep=True) == []
         store.close()
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

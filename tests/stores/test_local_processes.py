@@ -79,7 +79,7 @@ def soak(folder: Path, open_here: Open, start: Start, rounds: int) -> None:
             progress(process, rng.randrange(1, 4))
         freeze(processes)
         total = observed(folder)
-        problems = [problem for problem in store.check(deep=True) if problem.kind != "orphaned-blob"]
+        problems = [problem for problem in store.verify(deep=True) if problem.kind != "orphaned-blob"]
         thaw(processes)
         assert total <= LIMIT
         assert problems == []
@@ -115,7 +115,7 @@ def kill(folder: Path, open_here: Open, worker: Any, start: Start, rounds: int) 
             except Broken as broken:
                 pytest.fail(str(broken))
     store.maintain()
-    assert store.check(deep=True) == []
+    assert store.verify(deep=True) == []
     assert list((folder / "incoming").iterdir()) + list((folder / "trash").iterdir()) == []
     assert store.sizes()[2] == observed(folder)
     connection = sqlite3.connect(folder / "entries" / "cache.db")
@@ -139,7 +139,7 @@ def test_processes_at_once_lose_nothing(folder: Path, open_here: Open, start: St
     assert [process.communicate(timeout=60)[0].strip() for process in processes] == ["120"] * 4
     store = open_here()
     assert store.sizes()[0] == 4 * 60 + 60
-    assert store.check(deep=True) == []
+    assert store.verify(deep=True) == []
     assert store.sizes()[2] == observed(folder)
 
 
