@@ -38,15 +38,21 @@ KEY = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What SQLite raises; the second for a damaged name inside its own message."""
 
+_OF_THE_CALLER = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 _NOT_ITS_FAULT = (
+    sqlite3.SQLITE_ABORT,
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_INTERRUPT,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_MISUSE,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,  # another process was stopped (Ctrl-Z) in the middle of a lock
     sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_TOOBIG,
 )
 
 
@@ -282,12 +288,12 @@ def code(error: sqlite3.Error) -> int:
 def is_damage(error: BaseException) -> bool:
     """Whether an error says that the file is not what we wrote, not that it cannot be reached or written now.
 
-    Our statements are right, so whatever SQLite has against them comes from the file. ProgrammingError is the
-    exception: a connection was closed under its user.
+    Our statements are right, so whatever else SQLite has against them comes from the file. Excepted are the errors of
+    Python's module: a connection closed under its user, a value that cannot be bound.
     """
     error = _first(error)
     if isinstance(error, sqlite3.Error):
-        return not isinstance(error, sqlite3.ProgrammingError) and code(error) not in _NOT_ITS_FAULT
+        return not isinstance(error, _OF_THE_CALLER) and code(error) not in _NOT_ITS_FAULT
     return isinstance(error, UnicodeDecodeError)
 
 

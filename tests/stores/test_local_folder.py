@@ -334,6 +334,16 @@ def test_a_large_canonical_request_is_kept_out(open_here: Open, worker: Any) -> 
     assert (store.get(one.key), store.canonical(one.key)) == (one.record, None)
 
 
+def test_a_record_too_big_for_sqlite_is_refused_and_costs_nothing(open_here: Open, worker: Any) -> None:
+    store, one = open_here(size_limit=4_000_000_000), worker.sample("one", b"image")
+    one.put(store)
+    with pytest.raises(StoreError):
+        store.put("0" * 64, bytes(1_000_000_001), {}, canonical=b"", expires=None)
+    assert worker.whole(store, one.key) == one.body
+    assert store.problems == {}
+    assert store.sizes()[2] == one.size
+
+
 # -- disks that refuse -------------------------------------------------------------------------------------------
 
 
