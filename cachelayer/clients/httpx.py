@@ -137,6 +137,10 @@ def _before_serving(
     return None if reason is None else PassThrough(reason, None, _now(engine))
 
 
+_DIGITS = 18
+"""Of a length; Python refuses to read numbers of more than 4,300."""
+
+
 def _read_body(module: ModuleType, engine: Engine, request: Any) -> str | None:
     """Bring a body into memory that can be read without being used up; None, or why it is not.
 
@@ -149,7 +153,7 @@ def _read_body(module: ModuleType, engine: Engine, request: Any) -> str | None:
         length = request.headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):  # a part of unknown length: a pipe, which can be read only once
             return "body-not-replayable"
-        if int(length) > engine.rules.keys.max_body:
+        if len(length) > _DIGITS or int(length) > engine.rules.keys.max_body:
             return "body-too-large"
     try:
         request.read()
@@ -186,13 +190,15 @@ class _Exchange:
         if self._tells:
             extensions["trace"] = trace
         original = self._original
-        return self._module.Request(
+        copy = self._module.Request(
             original.method,
             original.url,
             headers=original.headers.raw,
             stream=self._module.ByteStream(original.content),
             extensions=extensions,
         )
+        copy.read()  # a transport of the user's own may look at request.content
+        return copy
 
     def _received(self, response: Any, raw: bytes) -> Received:
         headers = pairs(response.headers)
@@ -203,7 +209,7 @@ class _Exchange:
         try:
             body = self._module.Response(response.status_code, headers=response.headers.raw, content=raw).content
         except Exception:
-            body = raw  # encoded in a way its headers do not say; no dialect will find it good
+            body = b""  # not what its headers say; the caller's own client will refuse it, so no dialect may like it
         kept = {name: response.extensions[name] for name in _EXTENSIONS if name in response.extensions}
         return Received(headers, raw, Answer(response.status_code, headers, body), kept)
 

@@ -106,7 +106,8 @@ def _watched(module: ModuleType) -> Any:
         def __init__(self, engine: Engine, through: PassThrough, response: Any) -> None:
             self._engine, self._through, self._inner = engine, through, response.stream
             self._status, self._headers = response.status_code, list(response.headers.raw)
-            self._seen: list[bytes] | None = []
+            # An answer that streams cannot be priced: nothing to keep.
+            self._seen: list[bytes] | None = None if through.asked.stream else []
             self._size = 0
             self._whole = self._recorded = False
 

@@ -23,8 +23,12 @@ def wrap_openai(engine: Engine, client: Any, *, asynchronous: bool) -> Any:
     # Resources (client.images, ...) are cached on first use and hold on to the client they were made for.
     for kind in type(client).__mro__:
         for name, member in vars(kind).items():
-            if isinstance(member, cached_property):
+            if isinstance(member, cached_property) and _is_resource(client.__dict__.get(name), client):
                 wrapped.__dict__.pop(name, None)
     wrapped._client = http
     wrapped._cachelayer_given = client
     return wrapped
+
+
+def _is_resource(value: Any, client: Any) -> bool:
+    return type(value).__module__.startswith("openai.") or getattr(value, "_client", None) is client
