@@ -56,10 +56,11 @@ def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: flo
         _forget(folder)
 
     low, high = (seconds * latency_scale for seconds in LATENCY)
+    repeats = percent(1 - len(set(asks)) / calls)
     screen.print(
-        f"{calls} calls of real prompts by {demo_play.THREADS} threads and {demo_play.TASKS} tasks, "
-        f"{percent(repeat_rate)} of them repeats (the figure quoted for such traffic is 15 to 30 %, one production "
-        "trace shows at most 24 %; --repeat-rate sets it)."
+        f"{calls} calls of real prompts by {demo_play.THREADS} threads and {demo_play.TASKS} tasks, {repeats} of them "
+        "repeats (the figure quoted for such traffic is 15 to 30 %, one production trace shows at most 24 %; "
+        "--repeat-rate sets it)."
     )
     screen.print(
         f"The simulator answers within {duration(low)} to {duration(high)}: what image models take "

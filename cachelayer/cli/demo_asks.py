@@ -14,6 +14,8 @@ from random import Random
 from typing import Any, Literal
 
 SEED = 7
+FEWEST = 5
+"""Calls that are always made: those that are explained afterwards."""
 RECENT = 16
 """Half of the repeats ask for one of this many calls before: several people press the same button at once."""
 
@@ -56,10 +58,10 @@ def reference(name: str) -> bytes:
 def draw(calls: int, repeat_rate: float) -> tuple[list[Ask], Shown]:
     """The calls in the order in which they are made, round(calls * repeat_rate) of them repeats.
 
-    Raises ValueError when there are not enough prompts for that many different calls.
+    calls: from FEWEST, which are all different, to 1,500, for which there are enough prompts, sizes and qualities.
     """
-    repeats = round(calls * repeat_rate)
-    fresh, shown = _different(max(calls - repeats, 1))
+    repeats = min(round(calls * repeat_rate), calls - FEWEST)
+    fresh, shown = _different(calls - repeats)
     random = Random(f"{SEED}:{calls}:{repeat_rate}")  # noqa: S311
     lead = 1 + 2 * len(shown.near_misses)
     again = [False] * (len(fresh) - lead) + [True] * repeats
@@ -100,13 +102,11 @@ def _different(number: int) -> tuple[list[Ask], Shown]:
         pool.append(prompt)
         if at % step == 0:
             pool += edits[at // step : at // step + 1]
-    for position in range(len(_GOOGLE) * len(pool)):
+    for position in range(len(_OPENAI) * len(pool)):
         if len(asks) >= number:
             break
         turn, index = divmod(position, len(pool))
         asks.append(_ask(pool[index], index, turn))
-    if len(asks) < number:
-        raise ValueError("not enough prompts")
     return asks, shown
 
 

@@ -95,7 +95,7 @@ def demo(
     repeat_rate: Annotated[
         float, typer.Option(min=0, max=0.95, metavar="SHARE", help="Share of calls that ask again for something.")
     ] = 0.20,
-    calls: Annotated[int, typer.Option(min=1, max=2000, metavar="N", help="Number of calls.")] = 300,
+    calls: Annotated[int, typer.Option(min=5, max=1500, metavar="N", help="Number of calls.")] = 300,
     latency_scale: Annotated[
         float, typer.Option(min=0, max=1, metavar="SCALE", help="Times 4 to 14 s: how long the simulator takes.")
     ] = 0.025,
@@ -126,7 +126,7 @@ def report(
     since: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Only the last 30d, 12h, 10m, ... Default: everything.")
     ] = None,
-    by: Annotated[By, typer.Option(help="What the groups are.")] = By.model,
+    by: Annotated[By, typer.Option(metavar="model|namespace|host|day", help="What the groups are.")] = By.model,
     path: Folder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -230,7 +230,7 @@ def doctor(ctx: typer.Context, path: Folder = None, as_json: AsJson = False) -> 
 @app.command()
 def simulate(
     ctx: typer.Context,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 lets the system choose.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, metavar="N", help="0 lets the system choose.")] = 0,
     latency: Annotated[str, typer.Option(metavar="SECONDS", help="2, or 4-14 to draw from.")] = "0",
     rate_limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Calls a minute; above it, 429.")] = None,
     error_rate: Rate = 0.0,
@@ -238,7 +238,7 @@ def simulate(
     text_only_rate: Rate = 0.0,
     truncate_rate: Rate = 0.0,
     disconnect_rate: Rate = 0.0,
-    seed: Annotated[int, typer.Option(help="The same seed, the same images and failures.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed, the same images and failures.")] = 0,
     path: Folder = None,
     as_json: AsJson = False,
 ) -> None:

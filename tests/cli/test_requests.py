@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from cachelayer.cli.failure import Failure
+from cachelayer.cli.requests import read_request
 from tests.cli.command import Run, Stored
 
 URL = "https://api.openai.com/v1/images/generations"
@@ -125,10 +127,19 @@ def test_diff_of_a_request_without_a_key(run: Run, tmp_path: Path) -> None:
         "\xff",
     ],
 )
-def test_what_is_no_request_is_one_sentence_and_2(run: Run, text: str) -> None:
-    ended = run("explain", "-", stdin=text)
+def test_what_is_no_request_is_one_sentence_and_2(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "request.json"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(Failure, match=r"is not JSON: |is no request: ") as failure:
+        read_request(str(file))
+    assert failure.value.code == 2
+    assert "\n" not in str(failure.value)
+
+
+def test_stdin_that_is_no_request(run: Run) -> None:
+    ended = run("explain", "-", stdin="{")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.sentence.startswith("stdin is no")
+    assert ended.sentence.startswith("stdin is not JSON")
 
 
 def test_a_folder_or_binary_file_is_one_sentence_and_2(run: Run, tmp_path: Path) -> None:
