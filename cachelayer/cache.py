@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachelayer import dialects
 from cachelayer.core import canon
+from cachelayer.core.errors import ConfigError
 from cachelayer.core.model import Asked, Request, Unkeyed
 from cachelayer.runtime import exit as program_end
 from cachelayer.runtime.engine import Engine
@@ -111,7 +112,11 @@ class Cache:
             drain_timeout=drain_timeout,
             disabled=disabled,
         )
-        self.path = Path(self.settings.path).expanduser()
+        try:
+            # Absolute now: a program that changes its working folder goes on with the same store.
+            self.path = self.settings.path.expanduser().absolute()
+        except (RuntimeError, OSError) as error:  # no such user; no working folder
+            raise ConfigError(f"setting 'path' is wrong: {error}") from None
         self.drain_timeout = self.settings.drain_timeout
         self._engine = self._open()
         self._closed = False

@@ -14,6 +14,8 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -730,3 +732,58 @@ def test_any_flipped_byte_in_any_file_is_harmless(seed: int, folder: Path, simul
         shop.open()
         shop.outcomes(KNOWN)
         assert shop.outcomes(KNOWN) == ["HIT"] * 3
+
+
+def test_damage_among_busy_callers(shop: Shop) -> None:
+    """Callers go on asking while blobs and index are damaged and deleted under their hands."""
+    assert shop.cache is not None
+    faults: list[BaseException] = []
+    outcomes: Counter[str] = Counter()
+    stop = threading.Event()
+    lock = threading.Lock()
+    for ask in KNOWN:
+        shop.truth(ask)
+
+    def call(client: httpx.Client) -> None:
+        try:
+            while not stop.is_set():
+                for ask in KNOWN:
+                    answer = client.post(shop.simulator.url + ask.path, json=ask.body)
+                    assert pictures(answer) == shop.truth(ask)
+                    with lock:
+                        outcomes[answer.headers["x-cachelayer"]] += 1
+        except BaseException as error:
+            faults.append(error)
+
+    clients = [shop.cache.wrap(httpx.Client(timeout=60)) for _ in range(4)]
+    threads = [threading.Thread(target=call, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    draw = random.Random(5)
+    for _ in range(12):
+        before = sum(outcomes.values())
+        what = draw.choice(["flip", "flip", "unlink", "index", "header"])
+        for path in blob_files(shop.folder):
+            with suppress(FileNotFoundError):
+                if what == "flip":
+                    flip(path)
+                elif what == "unlink":
+                    path.unlink()
+        with suppress(FileNotFoundError):
+            if what == "index":
+                shutil.rmtree(shop.folder / "entries")
+            elif what == "header":
+                overwrite(shop.folder / "entries" / "cache.db", 0, b"not a database!!")
+        while sum(outcomes.values()) < before + 40 and not faults:
+            threading.Event().wait(0.002)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    for client in clients:
+        client.close()
+    assert faults == []
+    assert outcomes["MISS"]
+    assert outcomes["HIT"]
+    shop.outcomes(KNOWN)
+    assert shop.outcomes(KNOWN) == ["HIT"] * 3
+    assert shop.cache.stats().requests == sum(outcomes.values()) + 12

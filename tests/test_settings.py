@@ -197,6 +197,7 @@ WRONG: list[tuple[str, Any]] = [
     ("path", 5),
     ("path", ""),
     ("path", "a\0b"),
+    ("path", "~nobody-of-this-name/cache"),
 ]
 
 
@@ -287,3 +288,16 @@ def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with cachelayer.Cache(path="~/mine") as cache:
         assert cache.path == tmp_path / "mine"
         assert (tmp_path / "mine" / "format").exists()
+
+
+def test_a_relative_path_is_the_one_of_the_start(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulator: Simulator
+) -> None:
+    with cachelayer.Cache(path="cache") as cache, cache.wrap(httpx.Client()) as client:
+        monkeypatch.chdir(tmp_path)
+        for outcome in ("MISS", "HIT"):
+            assert client.post(simulator.url + PATH, json=body()).headers["x-cachelayer"] == outcome
+        assert cache.stats().requests == 2
+    assert cache.path == here / "cache"
+    assert not (tmp_path / "cache").exists()
+    assert sorted(path.name for path in here.iterdir()) == ["cache"]
