@@ -75,6 +75,9 @@ def tell(screen: Console, reader: Reader, told: Told, folder: Path) -> None:
     def copyable(text: str) -> None:
         screen.print(Text(f"  {text}", style="cyan"), soft_wrap=True)
 
+    asked = 1 + 2 * len(told.near_misses)
+    screen.print(Text(f"To explain it, {asked} of these calls were made again; the report does not count them.", "dim"))
+    screen.print()
     title("One hit, explained")
     say(f"{_quoted(told.hit.prompt)} at {told.hit.size}, {told.hit.detail} quality")
     entry = reader.entry(told.key)

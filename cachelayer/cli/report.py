@@ -40,6 +40,9 @@ MEANINGS: Mapping[str, str] = {
 }
 """Reasons of the ledger in plain words. A reason without an entry here is shown as it is."""
 
+ROOMY = 100
+"""Columns from which the table of groups has two spaces between its eight figures."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -148,7 +151,7 @@ def show(screen: Console, report: Report, *, where: str) -> None:
     screen.print(_totals(report.totals))
     if report.groups:
         screen.print()
-        screen.print(_groups(report.by, report.groups))
+        screen.print(_groups(report.by, report.groups, tight=screen.width < ROOMY))
     if report.reasons:
         screen.print()
         screen.print(_reasons(report.reasons))
@@ -199,10 +202,10 @@ def _totals(totals: reports.Stats) -> Table:
     return table
 
 
-def _groups(by: reports.By, groups: list[tuple[str, reports.Sums]]) -> Table:
-    table = _table()
+def _groups(by: reports.By, groups: list[tuple[str, reports.Sums]], *, tight: bool) -> Table:
+    table = _table(tight=tight)
     table.add_column(f"By {by}", overflow="fold", min_width=12)  # the one column that gives way in a narrow window
-    for title in ("Calls", "Hits", "Joined", "Rate", "Spent", "Saved", "Time saved"):
+    for title in ("Requests", "Hits", "Coalesced", "Rate", "Spent", "Saved", "Time saved"):
         table.add_column(title, justify="right", no_wrap=True)
     for name, sums in groups:
         table.add_row(
@@ -229,13 +232,13 @@ def _reasons(reasons: list[tuple[str, str, int]]) -> Table:
     return table
 
 
-def _table() -> Table:
+def _table(*, tight: bool = False) -> Table:
     from rich import box
     from rich.table import Table
 
     return Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        padding=(0, 0 if tight else 1),
         collapse_padding=True,
         pad_edge=False,
         show_edge=False,
