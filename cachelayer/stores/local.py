@@ -200,8 +200,8 @@ class LocalStore:
         with suppress(*_FAILURES):  # committed; what is left over is collected later
             sweep.collect(doomed)
         for digest, data in blobs.items():
-            if files.size(digest) != len(data):  # a collector that knew nothing of our claim, or somebody's rm
-                files.write(digest, data, sweep.writer.name())
+            if files.size(digest) is None:
+                sweep.mend(digest, data)
 
     def delete(self, key: str) -> bool:
         """Drop an entry; True when there was one. Its bytes are overwritten with zeros in the index (secure_delete);

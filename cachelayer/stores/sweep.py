@@ -135,6 +135,22 @@ class Sweep:
             lambda sql: sql.execute("UPDATE Reservation SET bytes = bytes + ? WHERE id = ?", (size, place.id)),
         )
 
+    def mend(self, digest: str, data: bytes) -> None:
+        """Write a blob again whose file is gone, if an entry needs it still.
+
+        Asked under the lock: an entry that was evicted at once has rightly lost its blob, and a file written for it
+        now would be counted by nobody.
+        """
+        with self.index.writing() as sql:
+            if not (has_file(sql, digest) and is_needed(sql, digest)):
+                return
+            place = Place(self._reservation(sql, 0), frozenset())  # its row counts its bytes
+            sql.execute("INSERT INTO Claim VALUES (?, ?)", (digest, place.id))
+        try:
+            self._files.write(digest, data, self.writer.name())
+        finally:
+            self.settle(place)
+
     def settle(self, place: Place) -> None:
         """Give up a reservation whose put failed; files that were already in place are collected."""
         self._unsettled.append(place.id)

@@ -239,6 +239,31 @@ def test_an_index_damaged_in_use_costs_its_entries_only(
         assert [worker.whole(either, one.key) for one in samples] == [one.body for one in samples]
 
 
+def test_a_blob_that_vanishes_during_its_put_is_written_again(tmp_path: Path, worker: Any) -> None:
+    one = worker.sample("one", b"image" * 1000)
+
+    def clock() -> float:  # read in the commit: blobs are in place, the entry is not
+        for path in (tmp_path / "store" / "blobs").rglob("?" * 64):
+            path.unlink()
+        return 1.0
+
+    store = open_local(tmp_path / "store", size_limit=10_000_000, clock=clock)
+    one.put(store)
+    assert [store.get_blob(digest) for digest in one.blobs] == list(one.blobs.values())
+    assert store.sizes() == (1, 1, one.size)
+    store.close()
+
+
+def test_a_blob_whose_entry_was_evicted_at_once_is_not(open_here: Open, worker: Any) -> None:
+    store, one = open_here(), worker.sample("one", b"image" * 1000)
+    one.put(store)
+    store.delete(one.key)
+    ((digest, data),) = one.blobs.items()
+    store._opened.sweep.mend(digest, data)
+    assert store.get_blob(digest) is None
+    assert store.sizes() == (0, 0, 0)
+
+
 def test_orphans_of_nobody_are_collected(folder: Path, open_here: Open, worker: Any) -> None:
     store, one = open_here(), worker.sample("one", b"image" * 1000)
     one.put(store)
