@@ -23,7 +23,9 @@ from cachelayer.runtime.leases import leases_hold
 
 if TYPE_CHECKING:
     from cachelayer.ledger.reports import Stats
+    from cachelayer.runtime.tier import Tier
     from cachelayer.settings import Settings
+    from cachelayer.stores.base import Store
 
 C = TypeVar("C")
 
@@ -129,15 +131,15 @@ class Cache:
         from cachelayer.runtime.tier import Tier
 
         prices = Prices(self.settings.prices)  # raises ConfigError, disabled or not
-        store, folder = None, self.path
+        tier, folder = Tier("local", None), self.path
         if not self.settings.disabled:
-            store, folder = self._open_store()
+            tier, folder = self._open_tier()
             if not leases_hold():
                 _log.warning("this platform has no record locks: one flight per key holds within one process only")
         engine = Engine(
             folder,
             self.settings.rules(),
-            Tier("local", store),
+            tier,
             Ledger(folder / "ledger"),
             prices,
             flights_of(folder),
@@ -148,13 +150,17 @@ class Cache:
             weakref.finalize(engine, _remove, folder, os.getpid())
         return engine
 
-    def _open_store(self) -> tuple[Any, Path]:
-        """The store, None when it is not there, and the folder for the ledger and the leases."""
+    def _open_tier(self) -> tuple[Tier, Path]:
+        """The local tier, and the folder for the ledger and the leases."""
         from cachelayer.core.errors import NewerFormat, NotAStore
+        from cachelayer.runtime.tier import Tier
         from cachelayer.stores.local import open_local
 
+        def open_store() -> Store:
+            return open_local(self.path, size_limit=self.settings.size_limit)
+
         try:
-            return open_local(self.path, size_limit=self.settings.size_limit), self.path
+            return Tier("local", open_store()), self.path
         except (NewerFormat, NotAStore) as error:
             # Somebody else's folder: nothing at all may be written there.
             _log.warning(
@@ -163,10 +169,10 @@ class Cache:
                 self.path,
                 error,
             )
-            return None, _makeshift()
+            return Tier("local", None), _makeshift()
         except Exception as error:  # whatever a store may raise, the calls go on without it
             _log.warning("the store in %s is not there: %s; requests are forwarded without it", self.path, error)
-            return None, self.path
+            return Tier("local", None, reopen=open_store), self.path
 
     def wrap(self, client: C) -> C:
         """A cached twin of a client, of the same type; the given one is not changed, is kept alive, shares its pool.
@@ -259,10 +265,9 @@ class Cache:
         self._closed = True
         program_end.unregister(self)
         self._engine.workers.stop()
-        for part in (self._engine.tier.store, self._engine.ledger):
+        for part in (self._engine.tier, self._engine.ledger):
             try:
-                if part is not None:
-                    part.close()
+                part.close()
             except Exception as error:
                 self._engine.fault("close", error)
 

@@ -26,11 +26,11 @@ REST = 10.0
 
 
 class _Breaker:
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, resting: bool = False) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._failures = 0
-        self._rest_until = 0.0
+        self._failures = TRIES if resting else 0
+        self._rest_until = clock() + REST
 
     def allows(self) -> bool:
         with self._lock:
@@ -57,11 +57,22 @@ class _Breaker:
 class Tier:
     """A store behind its breakers. store None: the tier could not be opened, and is not there.
 
-    clock: seconds that never go back.
+    reopen: how to open it again; what keeps a store from being opened (a full disk, a folder that is not mounted yet)
+    may pass while a program runs. None: it stays as it is. clock: seconds that never go back.
     """
 
-    def __init__(self, name: str, store: Store | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: Store | None,
+        *,
+        reopen: Callable[[], Store] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name, self.store = name, store
+        self._reopen = reopen
+        self._closed = False
+        self._openings = _Breaker(clock, resting=True)
         self.failures = 0
         """Calls that failed, those kept away by the breaker not counted."""
         self._reads, self._writes = _Breaker(clock), _Breaker(clock)
@@ -90,8 +101,36 @@ class Tier:
                 return "no-room"
             return "kept"
 
+        self._open_again()
         outcome = self._try(self._writes, "write", write)
         return None if outcome == "kept" else outcome or "tier-down"
+
+    def close(self) -> None:
+        """Close the store, if there is one, for good. Raises what the store raises."""
+        with self._lock:
+            self._closed = True
+            store = self.store
+        if store is not None:
+            store.close()
+
+    def _open_again(self) -> None:
+        """Try to open a store that could not be opened. Only on the way of a write: opening may wait for others, and a
+        write is in a flight, for which a caller waits no longer than HANDOVER_WAIT."""
+        if self.store is not None or self._reopen is None or self._closed or not self._openings.allows():
+            return
+        try:
+            store = self._reopen()
+        except Exception:  # whoever opened it first has said why
+            self._openings.failed()
+            return
+        with self._lock:
+            wanted = not self._closed
+            if wanted:
+                self.store = store
+        if wanted:
+            _log.info("the %s tier is there again", self.name)
+        else:
+            store.close()
 
     def _try(self, breaker: _Breaker, verb: str, call: Callable[[Store], T | None]) -> T | None:
         if self.store is None or not breaker.allows():

@@ -102,6 +102,58 @@ def test_a_tier_that_could_not_be_opened_is_not_there() -> None:
     assert put(tier) == "tier-down"
 
 
+def test_a_tier_that_could_not_be_opened_is_tried_again(store: FailingStore, clock: Clock) -> None:
+    tried: list[float] = []
+
+    def reopen() -> FailingStore:
+        tried.append(clock.now)
+        if len(tried) < 3:
+            raise StoreError("no room yet")
+        return store
+
+    tier = Tier("local", None, reopen=reopen, clock=clock)
+    for _ in range(3):
+        clock.now += REST / 2
+        assert put(tier) == "tier-down"
+        assert put(tier) == "tier-down"
+        assert tier.get("k") is None  # a look-up opens nothing: its caller waits for it
+    assert tried == [1000 + REST]
+    clock.now += REST / 2
+    assert put(tier) == "tier-down"
+    clock.now += REST
+    assert put(tier) is None
+    assert tier.get("k") == b"record"
+    clock.now += REST
+    assert put(tier) is None
+    assert len(tried) == 3
+
+
+def test_a_closed_tier_is_not_opened_again(store: FailingStore, clock: Clock) -> None:
+    tier = Tier("local", None, reopen=lambda: store, clock=clock)
+    tier.close()
+    clock.now += REST
+    assert put(tier) == "tier-down"
+    assert store.asked == []
+
+
+def test_a_tier_closed_while_it_opens_lets_go_of_the_store(clock: Clock) -> None:
+    closed: list[bool] = []
+
+    class Closable(FailingStore):
+        def close(self) -> None:
+            closed.append(True)
+
+    def reopen() -> FailingStore:
+        tier.close()
+        return Closable()
+
+    tier = Tier("local", None, reopen=reopen, clock=clock)
+    clock.now += REST
+    assert put(tier) == "tier-down"
+    assert closed == [True]
+    assert tier.store is None
+
+
 @pytest.mark.parametrize(
     "error",
     [
