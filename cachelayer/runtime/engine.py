@@ -186,7 +186,7 @@ class Engine:
             event.model,
             f" {event.size}" if event.size else "",
             "an unknown amount" if usd is None else f"${usd:f}",
-            (event.latency or 0.0) - event.wait,
+            round((event.latency or 0.0) - event.wait, 1) + 0.0,  # not "-0.0 s"
         )
 
     def record_pass(self, through: PassThrough, *, status: int | None, answer: Answer | None) -> None:
