@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cachelayer.cli.demo_asks import draw
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import dollars, duration, number, percent
 from cachelayer.cli.reader import Reader
-from cachelayer.cli.report import collect, show
+from cachelayer.cli.report import Report, collect, show
 from cachelayer.cli.screen import console, print_json
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
@@ -26,14 +27,31 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from cachelayer.cli.demo_asks import Ask
+    from cachelayer.cli.demo_asks import Ask, Shown
     from cachelayer.cli.demo_play import Clients
+    from cachelayer.cli.demo_told import Told
 
 LATENCY = (4.0, 14.0)
 """Seconds that image models take, about. The simulator takes these times ``latency_scale``."""
 NAMESPACE = "demo"
 SCOPE = "simulator.cachelayer.invalid"
 """Names the simulator in keys, whatever port it listens on, so that a second run finds the answers of the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of the calls."""
+
+    report: Report
+    document: dict[str, Any]
+    """The same report as JSON."""
+    told: Told
+    called: int
+    """Calls that the simulator counted."""
+    billed: Decimal
+    """What it says they cost, USD."""
+    took: float
+    """Seconds."""
 
 
 def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: float, fresh: bool, as_json: bool) -> None:
@@ -49,25 +67,48 @@ def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: flo
             from google import genai  # noqa: F401
         except ImportError as error:
             raise Failure(f"the demo needs {error.name}: pip install 'cachelayer[demo]'", USAGE) from None
-        from cachelayer.cache import Cache
-        from cachelayer.cli import demo_play, demo_told
-        from cachelayer.simulator import Simulator
+        from cachelayer.cli import demo_told
     if fresh:
         _forget(folder)
 
     low, high = (seconds * latency_scale for seconds in LATENCY)
     repeats = percent(1 - len(set(asks)) / calls)
     screen.print(
-        f"{calls} calls of real prompts by {demo_play.THREADS} threads and {demo_play.TASKS} tasks, {repeats} of them "
-        "repeats (the figure quoted for such traffic is 15 to 30 %, one production trace shows at most 24 %; "
+        f"{calls} calls of real prompts through the SDKs of OpenAI and Google, by threads and tasks at once, {repeats} "
+        "of them repeats (the figure quoted for such traffic is 15 to 30 %, one production trace shows at most 24 %; "
         "--repeat-rate sets it)."
     )
     screen.print(
         f"The simulator answers within {duration(low)} to {duration(high)}: what image models take "
         f"({LATENCY[0]:g} to {LATENCY[1]:g} s), times {latency_scale:g}."
     )
+    seen = _make_calls(screen, folder, asks, shown, (low, high))
+    if as_json:
+        print_json(seen.document | {"simulator_calls": seen.called, "path": str(folder)})
+    else:
+        screen.print()
+        show(screen, seen.report, where=f"this run, {duration(seen.took)}")
+        screen.print()
+        with Reader(folder) as reader:
+            demo_told.tell(screen, reader, seen.told, folder)
+    totals = seen.report.totals
+    if (totals.upstream_calls, totals.requests) != (seen.called, len(asks)):
+        raise Failure(
+            f"the report is wrong: {len(asks)} requests were made and the simulator was called {seen.called} times, "
+            f"the report says {totals.requests} and {totals.upstream_calls}"
+        )
+    if not as_json:
+        _prove(screen, totals, seen.called, seen.billed)
+
+
+def _make_calls(screen: Console, folder: Path, asks: list[Ask], shown: Shown, latency: tuple[float, float]) -> Seen:
+    """Play against a simulator of our own. Raises Failure when a call failed: there is nothing to be proud of then."""
+    from cachelayer.cache import Cache
+    from cachelayer.cli import demo_play, demo_told
+    from cachelayer.simulator import Simulator
+
     begin = time.time()
-    with Simulator(latency=(low, high), seed=1) as simulator:
+    with Simulator(latency=latency, seed=1) as simulator:
         host = f"127.0.0.1:{simulator.port}"
         with Cache(path=folder, namespace=NAMESPACE, pools=[[SCOPE, host]], prices={host: "list"}) as cache:
             clients = demo_play.connect(simulator.url, cache.wrap)
@@ -76,7 +117,7 @@ def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: flo
             if failures:
                 first = failures[0]
                 failed = number(len(failures), "call")
-                raise Failure(f"{failed} of {calls} failed; the first: {type(first).__name__}: {first}")
+                raise Failure(f"{failed} of {len(asks)} failed; the first: {type(first).__name__}: {first}")
             # Before anything is asked again for the explanations: the report is of the calls above.
             ledger = Ledger(folder / "ledger")
             with Reader(folder) as reader:
@@ -85,24 +126,7 @@ def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: flo
             document = reports.report_json(ledger, by="model", since=begin, store_sizes=sizes)
             told = demo_told.look(cache, clients, shown)
             clients.close()
-        called, billed = simulator.calls, simulator.billed_usd
-
-    if as_json:
-        print_json(document | {"simulator_calls": called, "path": str(folder)})
-    else:
-        screen.print()
-        show(screen, report, where=f"this run, {duration(took)}")
-        screen.print()
-        with Reader(folder) as reader:
-            demo_told.tell(screen, reader, told, folder)
-    totals = report.totals
-    if (totals.upstream_calls, totals.requests) != (called, len(asks)):
-        raise Failure(
-            f"the report is wrong: {len(asks)} requests were made and the simulator was called {called} times, "
-            f"the report says {totals.requests} and {totals.upstream_calls}"
-        )
-    if not as_json:
-        _prove(screen, totals, called, billed)
+        return Seen(report, document, told, simulator.calls, simulator.billed_usd, took)
 
 
 def _prove(screen: Console, totals: reports.Sums, called: int, billed: Decimal) -> None:

@@ -45,7 +45,7 @@ def test_what_people_read(run: Run, tmp_path: Path) -> None:
     first = run(*SMALL, "--path", tmp_path / "demo")
     assert (first.code, first.err) == (0, "")
     for text in (
-        "25.0 % of them repeats",
+        "25.0 % of them",
         "One hit, explained",
         "imageConfig.imageSize: 2K | 4K",
         "the two reference images swapped",
