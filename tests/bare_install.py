@@ -14,7 +14,7 @@ from pathlib import Path
 
 warnings.simplefilter("error")
 
-for extra in ("openai", "google.genai", "PIL", "httpx2", "aiohttp", "requests"):
+for extra in ("openai", "google.genai", "PIL", "aiohttp", "requests"):
     try:
         present = importlib.util.find_spec(extra) is not None
     except ModuleNotFoundError:
