@@ -256,7 +256,7 @@ def _footers(report: Report) -> Iterable[str]:
     totals = report.totals
     if report.normalized:
         steps = ", ".join(f"{visible(step)} {count:,}" for step, count in report.normalized.items())
-        yield f"Folding the spelling of prompts helped at most this many of the hits: {steps}."
+        yield f"Hits that prompt normalisation may have earned: {steps}."
     if totals.estimated:
         yield (
             f"{number(totals.estimated, 'request is', 'requests are')} estimated: priced by size, or by a list price "
