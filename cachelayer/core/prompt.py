@@ -18,7 +18,12 @@ WHITESPACE: Final = (
 )
 """Unicode's White_Space property (PropList.txt), which is stable. str.strip() also takes U+001C..U+001F."""
 
-_CRLF = re.compile("\r+\n")
+# Tried from the first of a run only, and without going back: else a million carriage returns take a million times that.
+_CRLF = re.compile("(?<!\r)\r++\n")
+_MARKS: Final = 30
+"""Combining marks in a row up to which a text is put in NFC; Unicode's own bound (UAX #15, Stream-Safe Text Format).
+Sorting a longer run takes quadratic time in CPython: 100 KB of marks take longer than the image."""
+_MAY_BE_MARKS = re.compile(r"[^\w\s\x00-\x7f]{%d,}" % (_MARKS + 1))
 _RUN = re.compile(f"[{WHITESPACE}]+")
 _CLOSING: Final = {
     '"': '"',
@@ -42,7 +47,8 @@ _MAY_BE_APOSTROPHE: Final = "'\u2018\u2019"
 def normalize(parts: list[str], mode: Normalize) -> tuple[list[str], tuple[str, ...]]:
     """The text parts of one message, in order, and the steps that changed any of them.
 
-    ``prompt``: NFC, CRLF as LF, outer whitespace of the whole stripped (start of the first part, end of the last).
+    ``prompt``: NFC (not of a part with more than 30 combining marks in a row), CRLF as LF, outer whitespace of the whole
+    stripped (start of the first part, end of the last).
     ``loose``: also every run of whitespace outside quotation marks becomes one space; a mark that is never closed
     leaves the rest of the message as it is. ``exact``: nothing.
     """
@@ -55,7 +61,7 @@ def normalize(parts: list[str], mode: Normalize) -> tuple[list[str], tuple[str, 
             steps.append(name)
         return after
 
-    parts = step("nfc", parts, [unicodedata.normalize("NFC", part) for part in parts])
+    parts = step("nfc", parts, [_nfc(part) for part in parts])
     # All the carriage returns before a line feed: after "\r\r\n" -> "\r\n" a second pass would go on.
     parts = step("crlf", parts, [_CRLF.sub("\n", part) for part in parts])
     stripped = [parts[0].lstrip(WHITESPACE), *parts[1:]]
@@ -64,6 +70,16 @@ def normalize(parts: list[str], mode: Normalize) -> tuple[list[str], tuple[str, 
     if mode == "loose":
         parts = step("collapse", parts, _collapse(parts))
     return parts, tuple(steps)
+
+
+def _nfc(text: str) -> str:
+    for run in _MAY_BE_MARKS.finditer(text):
+        marks = 0
+        for character in run[0]:
+            marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
+            if marks > _MARKS:
+                return text
+    return unicodedata.normalize("NFC", text)
 
 
 def _collapse(parts: list[str]) -> list[str]:

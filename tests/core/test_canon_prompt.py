@@ -76,3 +76,22 @@ def test_idempotent(parts: list[str], mode: Normalize) -> None:
 def test_loose_goes_beyond_prompt_only_in_whitespace(parts: list[str]) -> None:
     prompt, loose = normalize(parts, "prompt")[0], normalize(parts, "loose")[0]
     assert [part.split() for part in prompt] == [part.split() for part in loose]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\r" * 1_000_000 + "x", "a" + "\u0301\u0316" * 500_000, "a" + "\u0f73\u0316" * 500_000],
+    ids=["CR", "marks", "marks that decompose"],
+)
+def test_runs_that_took_quadratic_time(text: str) -> None:
+    """Hours, before: a test that hangs here has failed."""
+    assert normalize([text], "loose") == ([text], ())
+
+
+def test_marks_beyond_the_bound_stay_as_they_are() -> None:
+    usual, too_many = "e\u0301" + "\u0316" * 29, "e\u0301" + "\u0316" * 30
+    assert normalize([usual], "prompt")[1] == ("nfc",)
+    assert normalize([too_many], "prompt") == ([too_many], ())
+    # Thirty in a row is the bound, however often; signs that are no marks have none.
+    assert normalize([usual * 2], "prompt")[1] == ("nfc",)
+    assert normalize(["\U0001f600" * 99 + "e\u0301"], "prompt")[1] == ("nfc",)
