@@ -50,16 +50,14 @@ def wrap_genai(engine: Engine, client: Any) -> Any:
     wrapped._cachelayer_given = client
     wrapped._api_client = api
     _rebind(wrapped, client, given, api)
-    wrapped._aio = copy.copy(client._aio)
-    wrapped._aio._api_client = api
-    _rebind(wrapped._aio, client._aio, given, api)
+    _rebind(wrapped._aio, client._aio, given, api)  # a copy by now: never make one to throw away, 1.x closes in __del__
     spare_from_finalizer(wrapped, "close")
     spare_from_finalizer(wrapped._aio, "aclose")
     return wrapped
 
 
 def _rebind(wrapped: Any, client: Any, given: Any, api: Any) -> None:
-    """Make the resources of a copied client (models, files, chats, ...) use the copied api client."""
+    """Make the resources of a copied client (models, files, aio, ...) copies that use the copied api client."""
     for name, member in vars(client).items():
         if _is_generated(member):
             setattr(wrapped, name, None)  # made anew on first use, from the copied api client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import ssl
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,9 @@ import httpx2
 import pytest
 
 from tests.clients.canned import Canned
+
+_TRUST = ssl.create_default_context()
+"""One for all: to read the certificates again for each client takes longer than the tests."""
 
 
 class Side:
@@ -25,6 +29,7 @@ class Side:
         self._made: list[Any] = []
 
     def client(self, **settings: Any) -> Any:
+        settings.setdefault("verify", _TRUST)
         made = (self.module.AsyncClient if self.asynchronous else self.module.Client)(**settings)
         self._made.append(made)
         return made
