@@ -23,7 +23,7 @@ _CRLF = re.compile("(?<!\r)\r++\n")
 _MARKS: Final = 30
 """Combining marks in a row up to which a text is put in NFC; Unicode's own bound (UAX #15, Stream-Safe Text Format).
 Sorting a longer run takes quadratic time in CPython: 100 KB of marks take longer than the image."""
-_MAY_BE_MARKS = re.compile(r"[^\w\s\x00-\x7f]{%d,}" % (_MARKS + 1))
+_MAY_BE_MARKS = re.compile(rf"[^\w\s\x00-\x7f]{{{_MARKS + 1},}}")
 _RUN = re.compile(f"[{WHITESPACE}]+")
 _CLOSING: Final = {
     '"': '"',
@@ -47,8 +47,8 @@ _MAY_BE_APOSTROPHE: Final = "'\u2018\u2019"
 def normalize(parts: list[str], mode: Normalize) -> tuple[list[str], tuple[str, ...]]:
     """The text parts of one message, in order, and the steps that changed any of them.
 
-    ``prompt``: NFC (not of a part with more than 30 combining marks in a row), CRLF as LF, outer whitespace of the whole
-    stripped (start of the first part, end of the last).
+    ``prompt``: NFC (not of a part with more than 30 combining marks in a row), CRLF as LF, outer whitespace of the
+    whole stripped (start of the first part, end of the last).
     ``loose``: also every run of whitespace outside quotation marks becomes one space; a mark that is never closed
     leaves the rest of the message as it is. ``exact``: nothing.
     """
