@@ -106,6 +106,7 @@ class Engine:
             return Unkeyed("internal-error")
 
     def _look_up(self, asked: Asked) -> Found | Absent:
+        failures = self.tier.failures
         record = self.tier.get(asked.key)
         for _ in range(3):
             if record is None:
@@ -120,6 +121,8 @@ class Engine:
             except Broken as damage:
                 # A writer may have replaced the entry, and a collector taken the old blobs, since we read the record.
                 newer = self.tier.get(asked.key)
+                if self.tier.failures != failures:
+                    return Absent()  # the tier is not there; nothing is known to be damaged
                 if newer == record:
                     self._warn_once("damage", "an entry was damaged and will be replaced: %s", damage)
                     return Absent(broken=1)
