@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from cachelayer.core.canon import digest_of
-from cachelayer.core.model import Headers, Json, KeyRules
+from cachelayer.core.model import Headers, Json, KeyRules, Request
 
 _VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
 
@@ -20,8 +20,8 @@ _WHO_PAYS = """
     openai-organization openai-project x-goog-user-project
 """
 _HOW_IT_IS_SENT = """
-    host content-length content-type content-encoding transfer-encoding connection proxy-connection keep-alive te
-    trailer upgrade expect accept accept-encoding user-agent
+    content-length content-type content-encoding transfer-encoding connection proxy-connection keep-alive te
+    trailer upgrade expect accept-encoding user-agent
     x-goog-api-client x-server-timeout idempotency-key x-idempotency-key referer http-referer x-title
 """
 _TRACING = """
@@ -29,6 +29,8 @@ _TRACING = """
     x-cloud-trace-context
 """
 HEADERS_OUT: Final = frozenset((_WHO_PAYS + _HOW_IT_IS_SENT + _TRACING).split())
+_JSON_RANGES: Final = frozenset({"", "*/*", "application/*", "application/json"})
+"""Media ranges that admit JSON. An ``accept`` without any of them asks for another shape of answer."""
 HEADER_PREFIXES_OUT: Final = ("x-stainless-", "x-b3-", "x-datadog-", "x-cachelayer-")
 QUERY_OUT: Final = frozenset({"key", "api_key", "api-key", "access_token", "sig", "api-version"})
 QUERY_PREFIXES_OUT: Final = ("x-amz-", "x-goog-")
@@ -90,12 +92,16 @@ def _member(text: str) -> str:
 def query_form(query: Iterable[tuple[str, str | None]], rules: KeyRules) -> Json:
     """The query as it counts: [name, digest of value], sorted by name, the values of one name in their order.
 
-    A parameter without "=" is [null, digest]: it may be a token, and no unknown token is written down.
+    A parameter without a value is [null, digest of it all]: its name may be a token, with the padding of base64 or a
+    client's "=" behind it, and no unknown token is written down.
     """
-    kept = [(name, value) for name, value in query if not _query_is_out(name, rules)]
-    named = sorted(((name, value) for name, value in kept if value is not None), key=lambda pair: pair[0])
-    bare = sorted(name for name, value in kept if value is None)
-    return [[name, _digest(value)] for name, value in named] + [[None, _digest(name)] for name in bare]
+    kept = sorted((pair for pair in query if not _query_is_out(pair[0], rules)), key=lambda pair: pair[0])
+    return [
+        [name, _digest(value)]
+        if value is not None and value.strip("=")
+        else [None, _digest(name if value is None else f"{name}={value}")]
+        for name, value in kept
+    ]
 
 
 def _query_is_out(name: str, rules: KeyRules) -> bool:
@@ -103,15 +109,28 @@ def _query_is_out(name: str, rules: KeyRules) -> bool:
     return lower in QUERY_OUT or lower.startswith(QUERY_PREFIXES_OUT) or f"query:{name}" in rules.ignore
 
 
-def header_form(headers: Headers, rules: KeyRules) -> Json:
+def header_form(request: Request, rules: KeyRules) -> Json:
     """The headers as they count: name -> digests of its values, in their order."""
+    headers = [(name.lower(), value.strip(" \t")) for name, value in request.headers]
     ignored = {rule.removeprefix("header:").lower() for rule in rules.ignore if rule.startswith("header:")}
     form: dict[str, list[str]] = {}
     for name, value in headers:
-        lower = name.lower()
-        if lower not in HEADERS_OUT and not lower.startswith(HEADER_PREFIXES_OUT) and lower not in ignored:
-            form.setdefault(lower, []).append(_digest(value.strip()))
+        if name in HEADERS_OUT or name.startswith(HEADER_PREFIXES_OUT) or name in ignored:
+            continue
+        if (name == "host" and _is_host_of(request.url, value)) or (name == "accept" and _accepts_json(value)):
+            continue
+        form.setdefault(name, []).append(_digest(value))
     return form
+
+
+def _is_host_of(url: str, host: str) -> bool:
+    """Whether a host header repeats the URL. Behind one address another name may be another provider."""
+    own, named = target_of(url), target_of(f"{url.partition('://')[0]}://{host}")
+    return own is not None and named == Target(own.host, "", ()) and "@" not in host and "#" not in host
+
+
+def _accepts_json(accept: str) -> bool:
+    return any(item.partition(";")[0].strip().lower() in _JSON_RANGES for item in accept.split(","))
 
 
 def _digest(text: str) -> str:

@@ -89,7 +89,7 @@ def asked(seen: Recognised, got: Understood, request: Request, rules: KeyRules) 
             "model": got.model,
             "response": got.response,
             "body": got.body,
-            "headers": header_form(request.headers, rules),
+            "headers": header_form(request, rules),
             "query": query_form(seen.query, rules),
         }
     )

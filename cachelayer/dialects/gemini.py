@@ -45,7 +45,8 @@ def recognise(target: Target) -> Recognised | None:
         location = before[-2:]
         before = before[:-4]
     stream = method == _METHODS[1]
-    sse = stream and ("alt", "sse") in target.query
+    # Of several ``alt`` it is the server's secret which one counts.
+    sse = stream and [value for name, value in target.query if name == "alt"] == ["sse"]
     return Recognised(
         dialect=NAME,
         scope="/".join([target.host, *without_version(before), *location]),
@@ -53,7 +54,7 @@ def recognise(target: Target) -> Recognised | None:
         model=model,
         # A stream is a JSON array unless it is asked for as events: two shapes of one answer.
         response="stream" if sse else "array" if stream else "json",
-        query=tuple(pair for pair in target.query if not (sse and pair == ("alt", "sse"))),
+        query=tuple(pair for pair in target.query if not (sse and pair[0] == "alt")),
     )
 
 

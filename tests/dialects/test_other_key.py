@@ -141,6 +141,10 @@ GEMINI_PAIRS: dict[str, tuple[Request, Request]] = {
         gemini(url=GEMINI.replace(":generate", ":streamGenerate") + "?alt=sse"),
         gemini(url=GEMINI.replace(":generate", ":streamGenerate")),
     ),
+    "alt=sse is not the only one": (
+        gemini(url=GEMINI.replace(":generate", ":streamGenerate") + "?alt=sse&alt=json"),
+        gemini(url=GEMINI.replace(":generate", ":streamGenerate") + "?alt=json&alt=sse"),
+    ),
     "alt=sse without a stream": (gemini(), gemini(url=GEMINI + "?alt=sse")),
     "host": (gemini(), gemini(url=GEMINI.replace("generativelanguage", "other"))),
     "port": (gemini(), gemini(url=GEMINI.replace(".com/", ".com:8443/"))),
@@ -276,6 +280,19 @@ class TestBothDialects:
         keys = {key(build(headers=headers)) for headers in ([one], [two], [one, two], [two, one], [one, one])}
         assert len(keys) == 5
 
+    def test_another_host_behind_one_address_counts(self, build: Build) -> None:
+        url = build().url.replace("https://" + build().url.split("/")[2], "http://10.0.0.1:8080")
+        hosts = ["10.0.0.1:8080", "10.0.0.1", "a.example", "b.example", "a@10.0.0.1:8080", "10.0.0.1:8080/x", "[", ""]
+        assert len({key(build(url=url, headers={"Host": host})) for host in hosts}) == len(hosts)
+
+    def test_accepting_something_else_than_json_counts(self, build: Build) -> None:
+        shapes = ["*/*", "image/png", "text/event-stream", "image/*", "application/jsonl"]
+        assert len({key(build(headers={"Accept": shape})) for shape in shapes}) == len(shapes)
+
+    def test_only_spaces_and_tabs_around_a_header_do_not_count(self, build: Build) -> None:
+        assert key(build(headers={"x": "\t a "})) == key(build(headers={"x": "a"}))
+        assert key(build(headers={"x": "a\u00a0"})) != key(build(headers={"x": "a"}))
+
     def test_an_unknown_query_parameter_counts(self, build: Build) -> None:
         url = build().url
         queries = [
@@ -291,6 +308,11 @@ class TestBothDialects:
             "?b=1",
             "?a=1&b=1",
             "?A=1",
+            "?a==",
+            "?a&a=1",
+            "?a=1&a",
+            "?a&a=",
+            "?a=&a",
         ]
         assert len({key(build(url=url + query)) for query in queries}) == len(queries)
 

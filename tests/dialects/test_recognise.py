@@ -401,7 +401,7 @@ SECRETS = ["sk-" + "s" * 20, "AIza" + "a" * 20]
 
 def test_no_token_reaches_the_canonical_request() -> None:
     one, two = SECRETS
-    url = f"https://{one}:{two}@h/v1/images/generations?key={one}&unknown={two}&{one}&api_key={two}#{one}"
+    url = f"https://{one}:{two}@h/v1/images/generations?key={one}&unknown={two}&{one}&{two}==&api_key={two}#{one}"
     headers = {"Authorization": f"Bearer {one}", "Cookie": two, "X-Unknown-Auth": one, "api-key": two}
     canonical = asked(generate(url=url, headers=headers)).canonical.decode()
     assert not any(secret in canonical for secret in SECRETS)

@@ -321,14 +321,12 @@ HEADERS_THAT_DO_NOT_COUNT = [
     "OpenAI-Organization",
     "OpenAI-Project",
     "x-goog-user-project",
-    "Host",
     "Content-Length",
     "Transfer-Encoding",
     "Connection",
     "Keep-Alive",
     "TE",
     "Expect",
-    "Accept",
     "Accept-Encoding",
     "User-Agent",
     "X-Stainless-Retry-Count",
@@ -370,6 +368,30 @@ def test_openai(rule: str) -> None:
 @pytest.mark.parametrize("build", [gemini, generate], ids=["gemini", "openai"])
 def test_header_out_of_the_key(name: str, build: Build) -> None:
     assert key(build(headers={name: "one"})) == key(build(headers={name.upper(): "two"})) == key(build())
+
+
+@pytest.mark.parametrize(
+    "value", ["application/json", "*/*", "Application/JSON;q=0.9, text/plain", "application/*", ""]
+)
+@pytest.mark.parametrize("build", [gemini, generate], ids=["gemini", "openai"])
+def test_accepting_json_does_not_count(value: str, build: Build) -> None:
+    assert key(build(headers={"Accept": value})) == key(build())
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://h.example", "H.Example"),
+        ("https://h.example", "h.example:443"),
+        ("http://h.example", "h.example"),
+        ("http://h.example:80", " h.example "),
+        ("http://user@[::1]:5001", "[::1]:5001"),
+    ],
+)
+@pytest.mark.parametrize("build", [gemini, generate], ids=["gemini", "openai"])
+def test_a_host_header_that_repeats_the_url_does_not_count(url: str, host: str, build: Build) -> None:
+    url = build().url.replace("https://" + build().url.split("/")[2], url)
+    assert key(build(url=url, headers={"Host": host})) == key(build(url=url))
 
 
 @pytest.mark.parametrize(
