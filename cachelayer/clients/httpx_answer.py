@@ -107,7 +107,8 @@ def _watched(module: ModuleType) -> Any:
             self._engine, self._through, self._inner = engine, through, response.stream
             self._status, self._headers = response.status_code, list(response.headers.raw)
             # An answer that streams cannot be priced: nothing to keep.
-            self._seen: list[bytes] | None = None if through.asked.stream else []
+            streams = isinstance(through.asked, Asked) and through.asked.stream
+            self._seen: list[bytes] | None = None if streams else []
             self._size = 0
             self._whole = self._recorded = False
 

@@ -105,7 +105,6 @@ class Side:
             if not client.is_closed:
                 self.close(client)
         self._runner.close()
-        gc.collect()
 
 
 @pytest.fixture(
