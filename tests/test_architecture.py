@@ -16,8 +16,9 @@ PACKAGE = Path(cachelayer.__file__).parent
 MAY_IMPORT = {
     "core": set(),
     "dialects": {"core"},
-    "stores": {"core"},
-    "ledger": {"core"},
+    "sqlite": set(),
+    "stores": {"core", "sqlite"},
+    "ledger": {"core", "sqlite"},
     "simulator": {"core"},
     "runtime": {"core", "dialects", "stores", "ledger"},
     "clients": {"core", "runtime"},

@@ -21,8 +21,8 @@ from typing import Any
 import diskcache
 
 from cachelayer.core.errors import StoreError
+from cachelayer.sqlite import ERRORS, code, forbids_writing, inside_sqlite, is_damage
 from cachelayer.stores import schema
-from cachelayer.stores.forking import inside_sqlite
 
 FILE = diskcache.core.DBNAME
 WRITE_WAIT = 10.0
@@ -34,26 +34,6 @@ IDLE_READERS = 8
 """Connections kept open for reading between look-ups; more are opened as threads ask at once, and closed again."""
 
 KEY = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
-
-ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What SQLite raises; the second for a damaged name inside its own message."""
-
-_OF_THE_CALLER = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
-_NOT_ITS_FAULT = (
-    sqlite3.SQLITE_ABORT,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_MISUSE,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_PROTOCOL,  # another process was stopped (Ctrl-Z) in the middle of a lock
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_TOOBIG,
-)
 
 
 class Refused(Exception):
@@ -229,6 +209,9 @@ class Index:
             with self._cache.on(connection), self._cache.transact():
                 yield connection
         except diskcache.Timeout as error:  # raised for whatever kept the transaction from beginning
+            cause = error.__context__
+            if cause is not None and forbids_writing(cause) and _may_write(self._folder):
+                raise sqlite3.DatabaseError("its header forbids writing, though the folder does not") from None
             raise StoreError(f"the index cannot be written: {error.__context__}") from None
         finally:
             if connection.in_transaction:  # the commit itself failed (disk full)
@@ -280,34 +263,8 @@ def identity(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def code(error: sqlite3.Error) -> int:
-    """The primary SQLite result code of an error, 0 when it has none (errors of the module itself)."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def is_damage(error: BaseException) -> bool:
-    """Whether an error says that the file is not what we wrote, not that it cannot be reached or written now.
-
-    Our statements are right, so whatever else SQLite has against them comes from the file. Excepted are the errors of
-    Python's module: a connection closed under its user, a value that cannot be bound.
-    """
-    error = _first(error)
-    if isinstance(error, sqlite3.Error):
-        return not isinstance(error, _OF_THE_CALLER) and code(error) not in _NOT_ITS_FAULT
-    return isinstance(error, UnicodeDecodeError)
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether SQLite found the disk full."""
-    error = _first(error)
-    return isinstance(error, sqlite3.Error) and code(error) == sqlite3.SQLITE_FULL
-
-
-def _first(error: BaseException) -> BaseException:
-    # When SQLite has rolled back by itself (disk full, I/O error), diskcache's ROLLBACK fails too, and hides it.
-    while isinstance(error.__context__, ERRORS):
-        error = error.__context__
-    return error
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK) and os.access(folder / FILE, os.W_OK)
 
 
 def _connect(folder: Path, how: str, wait: float) -> sqlite3.Connection:

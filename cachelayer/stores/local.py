@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cachelayer.core.errors import NoRoom, StoreError
+from cachelayer.sqlite import ERRORS, is_damage
 from cachelayer.stores import folder, writers
 from cachelayer.stores import index as indexes
 from cachelayer.stores.blobs import DIGEST, BlobFiles, Unfit
@@ -34,7 +35,7 @@ from cachelayer.stores.verify import Problem, find_problems
 T = TypeVar("T")
 
 _PAGE = 100
-_FAILURES = (StoreError, OSError, *indexes.ERRORS)
+_FAILURES = (StoreError, OSError, *ERRORS)
 
 logger = logging.getLogger("cachelayer")
 
@@ -325,8 +326,8 @@ class LocalStore:
             return opened.index.get(key)
         except Refused as error:
             self._problem("refused-row", f"the row of {key} is refused: {error}")
-        except indexes.ERRORS as error:
-            if not indexes.is_damage(error) and not self._stale(opened.index):
+        except ERRORS as error:
+            if not is_damage(error) and not self._stale(opened.index):
                 raise StoreError(f"the index cannot be read: {error}") from error
             # The next write replaces the index; to this reader there is simply no entry.
             self._suspect = opened.index.identity
@@ -347,8 +348,8 @@ class LocalStore:
                         raise StoreError(f"{self.path} cannot be written")
                     try:
                         return attempt(opened.sweep)
-                    except indexes.ERRORS as error:
-                        if last or not indexes.is_damage(error):
+                    except ERRORS as error:
+                        if last or not is_damage(error):
                             raise
                         self._suspect = opened.index.identity
                 raise AssertionError("unreachable")
