@@ -442,6 +442,8 @@ def test_dropping_inside_a_running_loop(cache: cachelayer.Cache, simulator: Simu
         assert not http_client.is_closed
         await again.aio.aclose()
         assert not http_client.is_closed
+        if not OLD:
+            assert not http_client._client_for_running_loop().is_closed
 
     asyncio.run(main())
     assert simulator.calls == 2
