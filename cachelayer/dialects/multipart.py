@@ -67,7 +67,9 @@ def _part(head: bytes, data: memoryview) -> Part:
         headers[name.lower()] = value.strip()
     disposition = parameters(headers.pop("content-disposition", ""))
     mime = headers.pop("content-type", None)
-    headers.pop("content-length", None)
+    length = headers.pop("content-length", None)
+    if length is not None and length != str(len(data)):
+        raise Malformed("part of another length than it says")
     if headers.pop("content-transfer-encoding", "binary").lower() not in _TRANSPARENT or headers:
         raise Malformed("part with a header of unknown meaning")
     if disposition is None or disposition[0] != "form-data" or "name" not in disposition[1]:

@@ -60,7 +60,9 @@ _IMAGE_FIELDS: Final = ("type", "image_url", "url", "file_id")
 _INTEGERS: Final = ("n", "output_compression", "partial_images", "frame_count", "frame_duration_ms")
 """Known fields that a form spells as text."""
 _STATEFUL: Final = frozenset({"tools", "previousresponseid", "previousinteractionid", "conversation"})
-_REFERENCE_BY_ID: Final = ("file_id", "file_ids")
+_REFERENCE_BY_ID: Final = ("fileid", "fileids")
+_REPEATED: Final = "$form"
+"""Marks what only a form can say; no text of a request can spell it."""
 
 
 def recognise(target: Target) -> Recognised | None:
@@ -166,19 +168,25 @@ def _image(value: Json) -> Json:
 
 
 def _refusal(body: dict[str, Json]) -> str | None:
-    if any(name.replace("_", "").lower() in _STATEFUL for name in body):
+    if any(_bare(name) in _STATEFUL for name in body):
         return "stateful"
     if not all(_holds_content(one) for name in _IMAGES for one in _as_list(body.get(name))):
         return "reference-unknown"
     rest = {name: value for name, value in body.items() if name not in ("prompt", *_BOOKKEEPING)}
-    if any(is_url(text) or name in _REFERENCE_BY_ID for name, text in strings(rest)):
+    if any(is_url(text) or _bare(name) in _REFERENCE_BY_ID for name, text in strings(rest)):
         return "reference-unknown"
     return None
+
+
+def _bare(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def _holds_content(image: Json) -> bool:
     """Whether a folded image is there with its bytes; an address, an id or anything unknown only points at them."""
     if isinstance(image, dict):
+        if _REPEATED in image:
+            return all(_holds_content(one) for one in image[_REPEATED])
         return is_reference(image.get("data")) or any(
             _holds_content(image[name]) for name in ("image_url", "url") if name in image
         )
@@ -187,6 +195,8 @@ def _holds_content(image: Json) -> bool:
 
 
 def _as_list(value: Json) -> list[Json]:
+    if isinstance(value, dict) and _REPEATED in value:
+        return _as_list(value[_REPEATED])
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
@@ -194,19 +204,20 @@ def _form(body: bytes, boundary: str) -> dict[str, Json]:
     """A form as the JSON body that asks the same."""
     fields: dict[str, list[Json]] = {}
     for part in multipart.parts(body, boundary):
-        name = "image" if part.name == "image[]" else part.name
-        fields.setdefault(name, []).append(_field(name, part))
+        fields.setdefault(part.name, []).append(_field(part.name, part))
     raw: dict[str, Json] = {}
+    single, several = len(fields.get("image", ())), "image[]" in fields
     for name, values in fields.items():
-        if name == "image":
+        if (name == "image" and single == 1 and not several) or (name == "image[]" and not single):
             raw["images"] = values
         elif name == "images":
             # Not a field of the form: kept, but never taken for the images of a JSON body.
-            raw.setdefault("images", media.Formed({"$form": [plain(value) for value in values]}))
+            raw.setdefault("images", media.Formed({_REPEATED: [plain(value) for value in values]}))
         else:
-            # Which of several fields of one name counts is the server's secret.
-            raw[name] = values[0] if len(values) == 1 else media.Formed({"$form": [plain(value) for value in values]})
-    if {"image", "images"} <= fields.keys():
+            # Which of several fields of one name counts is the server's secret: of two called "image" one takes the
+            # last, another all, OpenAI neither.
+            raw[name] = values[0] if len(values) == 1 else media.Formed({_REPEATED: [plain(value) for value in values]})
+    if "images" in fields and (single or several):
         raise Malformed("images in two ways")
     return raw
 

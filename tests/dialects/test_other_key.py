@@ -192,6 +192,22 @@ OPENAI_PAIRS: dict[str, tuple[Request, Request]] = {
         form(field("prompt", "p"), file("image[]", RED), file("image[]", BLUE)),
         form(field("prompt", "p"), file("image[]", BLUE), file("image[]", RED)),
     ),
+    "image twice is not image[] twice": (
+        form(field("prompt", "p"), file("image", RED), file("image", BLUE)),
+        form(field("prompt", "p"), file("image[]", RED), file("image[]", BLUE)),
+    ),
+    "image twice and the last of them": (
+        form(field("prompt", "p"), file("image", RED), file("image", BLUE)),
+        form(field("prompt", "p"), file("image", BLUE)),
+    ),
+    "image beside image[]": (
+        form(field("prompt", "p"), file("image", RED), file("image[]", BLUE)),
+        form(field("prompt", "p"), file("image[]", RED), file("image", BLUE)),
+    ),
+    "image beside image[], and image[] twice": (
+        form(field("prompt", "p"), file("image", RED), file("image[]", BLUE)),
+        form(field("prompt", "p"), file("image[]", RED), file("image[]", BLUE)),
+    ),
     "image and mask swapped": (
         form(field("prompt", "p"), file("image", RED), file("mask", BLUE)),
         form(field("prompt", "p"), file("image", BLUE), file("mask", RED)),
