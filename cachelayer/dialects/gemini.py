@@ -12,8 +12,8 @@ from cachelayer.core.model import Json, KeyRules, Operation, Request
 from cachelayer.core.prompt import normalize
 from cachelayer.dialects.envelope import Target, content_type, is_json, without_version
 from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json, without_ignored
-from cachelayer.dialects.gemini_schema import BODY, PART, TOOL
-from cachelayer.dialects.schema import fold, is_url, strings
+from cachelayer.dialects.gemini_schema import BODY, TOOL
+from cachelayer.dialects.schema import fold, is_url, strangers, strings
 
 NAME: Final = "gemini"
 _METHODS: Final = ("generateContent", "streamGenerateContent")
@@ -21,6 +21,7 @@ _STATEFUL: Final = frozenset(
     {"cachedcontent", "continuationtoken", "previousresponseid", "previousinteractionid", "conversation"}
 )
 """Fields that make an answer depend on more than the request, without underscores and in lower case."""
+_REFERENCE_BY_NAME: Final = ("fileuri", "fileid")
 _BOOKKEEPING: Final = ("labels", "serviceTier")
 
 
@@ -116,13 +117,12 @@ def _refusal(body: dict[str, Json]) -> str | None:
         if bare in _STATEFUL or (bare == "tools" and (name != "tools" or not _tools_are_local(value))):
             return "stateful"
     parts = [part for part in _parts(body) if isinstance(part, dict)]
-    # A file's address counts wherever it stands; any other address only in fields of a part that nobody knows, because
-    # prompts, arguments and tool answers speak of addresses too.
-    unknown = [{name: value for name, value in part.items() if name not in PART.fields} for part in parts]
+    # A file's address counts wherever it stands; any other address only where nobody knows what it says, because
+    # prompts, arguments and tool answers speak of addresses too. Some gateways take an address for inlineData.data.
     if (
         any("fileData" in part for part in parts)
-        or any(_bare(name) == "fileuri" for name, _ in strings(body))
-        or any(is_url(text) for _, text in strings(unknown))
+        or any(_bare(name) in _REFERENCE_BY_NAME for name, _ in strings(body))
+        or any(is_url(text) for unknown in strangers(BODY, body) for _, text in strings(unknown))
     ):
         return "reference-unknown"
     return None

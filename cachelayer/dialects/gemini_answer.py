@@ -35,9 +35,11 @@ def read(asked: Asked, answer: Answer) -> Reading:
     candidates = [mapping(candidate) for candidate in listing(document.get("candidates"))]
     images: dict[int, str] = {}
     counts = []
+    by_url = False
     for candidate in candidates:
         found = 0
         for part in listing(mapping(candidate.get("content")).get("parts")):
+            by_url = by_url or bool(mapping(part).get("fileData"))
             blob = mapping(mapping(part).get("inlineData"))
             mime = blob.get("mimeType")
             if not isinstance(mime, str) or not mime.startswith("image/") or part.get("thought") is True:
@@ -51,7 +53,7 @@ def read(asked: Asked, answer: Answer) -> Reading:
                 images[data.start] = mime
         counts.append(found)
     return Reading(
-        refusal=_refusal(asked, answer, document, candidates, counts),
+        refusal=_refusal(asked, answer, document, candidates, counts, by_url),
         images=sum(found for found in counts if found > 0),
         usage=_usage(document.get("usageMetadata")),
         spans=opened.spans(images),
@@ -59,7 +61,7 @@ def read(asked: Asked, answer: Answer) -> Reading:
 
 
 def _refusal(
-    asked: Asked, answer: Answer, document: Json, candidates: list[dict[str, Json]], counts: list[int]
+    asked: Asked, answer: Answer, document: Json, candidates: list[dict[str, Json]], counts: list[int], by_url: bool
 ) -> str | None:
     if answer.status != 200:
         return f"status-{answer.status}"
@@ -77,6 +79,8 @@ def _refusal(
     if asked.operation != "image":
         has_parts = [listing(mapping(candidate.get("content")).get("parts")) for candidate in candidates]
         return None if all(has_parts) and len(candidates) >= asked.count else "incomplete"
+    if by_url:
+        return "image-url"
     if not any(counts):
         return "no-image"
     return None if all(counts) and len(candidates) >= asked.count else "incomplete"

@@ -169,6 +169,24 @@ def strings(value: Json) -> Iterator[tuple[str, str]]:
             stack.pop()
 
 
+def strangers(node: Node, value: Json) -> Iterator[Json]:
+    """What a folded value holds that its schema does not know: fields of other names, base64 that is none."""
+    if isinstance(node, Many) and isinstance(value, list):
+        for item in value:
+            yield from strangers(node.item, item)
+    elif isinstance(node, Many) and isinstance(value, dict):
+        yield from strangers(node.item, value)
+    elif isinstance(node, Known) and isinstance(value, dict):
+        for name, item in value.items():
+            child = node.fields.get(name)
+            if child is None:
+                yield item
+            else:
+                yield from strangers(child, item)
+    elif node is not VALUE:
+        yield value
+
+
 def is_url(text: str) -> bool:
     """Whether a string points at content that it does not hold."""
-    return re.match(r"\s*(https?|gs|s3|ftp|file):", text[:64], re.IGNORECASE) is not None
+    return re.match(r"\s*(?:(?:https?|gs|s3|ftp|file):|[a-z][a-z0-9+.-]*://)", text[:64], re.IGNORECASE) is not None

@@ -49,6 +49,13 @@ GEMINI_ANSWERS: list[tuple[str, Asked, Any, str | None, int]] = [
     ("only text", GEMINI_ASKED, candidates(candidate({"text": "sorry"})), "no-image", 0),
     ("no parts", GEMINI_ASKED, candidates({"finishReason": "STOP"}), "no-image", 0),
     ("other media", GEMINI_ASKED, candidates(candidate(image(mime="audio/wav"))), "no-image", 0),
+    (
+        "an image and an address",
+        GEMINI_ASKED,
+        candidates(candidate(image(), {"fileData": {"mimeType": "image/png", "fileUri": "https://h/x"}})),
+        "image-url",
+        1,
+    ),
     ("two asked, two given", GEMINI_TWO, candidates(candidate(image()), candidate(image())), None, 2),
     ("two asked, one given", GEMINI_TWO, candidates(candidate(image())), "incomplete", 1),
     ("two in one candidate", GEMINI_TWO, candidates(candidate(image(), image())), "incomplete", 2),

@@ -222,6 +222,9 @@ class TestForms:
             form_body(field("a", "1"), boundary="b").replace(b"Content", b"no colon\r\nContent"),
             form_body(field("a", "1"), boundary="b").replace(b'"a"', b'"\xff"'),
             form_body(file("image", PNG), file("images", PNG), boundary="b"),
+            form_body(file("image[]", PNG), file("images", PNG), boundary="b"),
+            form_body(field("a", "1"), boundary="b").replace(b"Content", b"Content-Length: 2\r\nContent"),
+            form_body(field("a", "1"), boundary="b").replace(b"Content", b"Content-Length: x\r\nContent"),
         ],
     )
     def test_broken(self, body: bytes) -> None:
@@ -309,6 +312,10 @@ def test_facts_of_an_openai_request() -> None:
     assert (got.model, got.refusal, got.normalized, got.stream) == ("", None, ("nfc",), False)
 
 
+def test_images_of_one_name_are_all_counted() -> None:
+    assert asked(form(field("prompt", "p"), file("image", PNG), file("image", PNG), file("mask", PNG))).references == 3
+
+
 @pytest.mark.parametrize("model", ["gpt-image-2", "flux"])
 def test_auto_is_no_size(model: str) -> None:
     got = asked(generate({"model": model, "prompt": "p", "size": "auto", "quality": "auto"}))
@@ -344,6 +351,14 @@ UNKNOWN = [
     gemini({"contents": contents({"functionResponse": {"parts": [{"fileData": {"fileUri": "files/1"}}]}})}),
     gemini({"contents": contents({"FileData": {"FileUri": "files/1"}})}),
     gemini({"contents": contents({"image_url": {"url": "https://h/x.png"}})}),
+    gemini({"contents": contents({"inlineData": {"mimeType": "image/png", "data": "https://h/x.png"}})}),
+    gemini({"contents": contents({"functionResponse": {"parts": [{"inline_data": {"data": " GS://b/x"}}]}})}),
+    gemini({"contents": contents({"inlineData": {"mimeType": "image/png", "url": "https://h/x.png"}})}),
+    gemini({"contents": {"parts": {"text": "a", "x": ["oss://b/x"]}}}),
+    gemini({"contents": [{"parts": [{"text": "a"}], "images": [{"url": "https://h/x"}]}]}),
+    gemini({"contents": contents("a"), "image_urls": ["https://h/x.png"]}),
+    gemini({"contents": contents("a"), "generationConfig": {"imageConfig": {"reference": "s3://b/x"}}}),
+    gemini({"contents": contents({"file": {"fileId": "file-1"}})}),
     request(EDIT, {"prompt": "p", "images": [{"image_url": "https://h/x.png"}]}),
     request(EDIT, {"prompt": "p", "images": [{"image_url": data_url(PNG)}, {"file_id": "file-1"}]}),
     request(EDIT, {"prompt": "p", "images": [{"file_id": "file-1", "image_url": data_url(PNG)}]}),
@@ -357,17 +372,28 @@ UNKNOWN = [
     request(EDIT, {"prompt": "p", "images": [{"image_url": data_url(PNG)}], "mask": {"file_id": "file-1"}}),
     generate({"prompt": "p", "reference_images": [{"source": "https://h/x"}]}),
     generate({"prompt": "p", "control": {"file_ids": ["x"]}}),
+    generate({"prompt": "p", "control": {"fileId": "x"}}),
+    generate({"prompt": "p", "control": "oss://b/x"}),
+    form(field("prompt", "p"), file("image", PNG), field("image", "https://h/x")),
+    form(field("prompt", "p"), field("image", "https://h/x"), file("image[]", PNG)),
+    form(field("prompt", "p"), field("image[]", "https://h/x"), file("image", PNG)),
     form(field("prompt", "p"), field("image", "https://h/x")),
 ]
 KEPT = [
     gemini({"contents": contents("see https://h/x.png")}),
     gemini({"contents": contents({"functionResponse": {"response": {"url": "https://h/x.png"}}})}),
+    gemini({"contents": contents("https://h/x.png", {"functionCall": {"args": {"url": "https://h/x.png"}}})}),
+    gemini({"contents": contents({"text": "a", "partMetadata": {"seen": "https://h/x.png"}})}),
+    gemini({"contents": contents("a"), "labels": {"from": "https://h"}}),
+    gemini({"contents": [], "generationConfig": {"responseJsonSchema": {"$schema": "https://json-schema.org/x"}}}),
     gemini({"contents": [], "tools": [{"functionDeclarations": [{"name": "f"}]}, {"code_execution": {}}]}),
     gemini({"contents": [], "tools": None, "cachedContent": None}),
     generate({"prompt": "https://h/x.png"}),
     generate({"prompt": "p", "user": "https://h/me"}),
     request(EDIT, {"prompt": "p", "image": data_url(PNG)}),
     form(field("prompt", "p"), file("image", PNG), field("mask", data_url(PNG))),
+    form(field("prompt", "p"), file("image", PNG), file("image", PNG)),
+    form(field("prompt", "p"), file("image", PNG), file("image[]", PNG)),
 ]
 
 
