@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 from blake3 import blake3
@@ -23,6 +24,7 @@ ABSENT: Final = "(absent)"
 """What ``differences`` shows for a field that one side does not have."""
 
 _BLOB: Final = "$blob"
+_NOTHING: Final = object()
 _FRAME = struct.Struct(">QQ")
 _COUNT = struct.Struct(">Q")
 _EXACT_INTEGERS: Final = 2**53
@@ -81,13 +83,8 @@ def fields(asked: Asked | bytes) -> dict[str, Json]:
 
     Typed references read ``blake3:<digest> (<size> bytes)``. Raises ValueError for bytes that are no canonical request.
     """
-    canonical = asked if isinstance(asked, bytes) else asked.canonical
-    document = _readable(json.loads(canonical))
-    if not isinstance(document, dict):
-        raise ValueError("not a canonical request")
-    if not isinstance(asked, bytes):
-        document["count"] = asked.count
-    return document
+    readable: dict[str, Json] = _readable(_document(asked))
+    return readable
 
 
 def differences(a: Asked | bytes, b: Asked | bytes) -> list[tuple[str, Json, Json]]:
@@ -95,13 +92,14 @@ def differences(a: Asked | bytes, b: Asked | bytes) -> list[tuple[str, Json, Jso
 
     Paths are dotted, list positions are numbers: ``body.contents.0.parts.1.text``. A side without it shows ABSENT.
     """
-    left, right = dict(_leaves("", fields(a))), dict(_leaves("", fields(b)))
-    return [
-        (path, left.get(path, ABSENT), right.get(path, ABSENT))
-        for path in sorted(left.keys() | right.keys())
-        # repr, because 1 == True and 1 == 1.0 in Python, and a request that says true is not one that says 1.
-        if repr(left.get(path, ABSENT)) != repr(right.get(path, ABSENT))
-    ]
+    return sorted(_compared("", _document(a), _document(b)), key=lambda difference: difference[0])
+
+
+def _document(asked: Asked | bytes) -> dict[str, Json]:
+    document = json.loads(asked if isinstance(asked, bytes) else asked.canonical)
+    if not isinstance(document, dict):
+        raise ValueError("not a canonical request")
+    return document if isinstance(asked, bytes) else {**document, "count": asked.count}
 
 
 def _readable(value: Json) -> Json:
@@ -111,18 +109,32 @@ def _readable(value: Json) -> Json:
         if is_reference(value):
             digest, size = value[_BLOB]
             return f"blake3:{digest} ({size} bytes)"
-        return {name[1:] if name.startswith("$$") else name: _readable(item) for name, item in value.items()}
+        return {_unescaped(name): _readable(item) for name, item in value.items()}
     return value
 
 
-def _leaves(path: str, value: Json) -> list[tuple[str, Json]]:
-    if isinstance(value, dict) and value:
-        children = [(str(name), item) for name, item in value.items()]
-    elif isinstance(value, list) and value:
-        children = [(str(index), item) for index, item in enumerate(value)]
-    else:
-        return [(path, value)]
-    return [leaf for name, item in children for leaf in _leaves(f"{path}.{name}" if path else name, item)]
+def _compared(path: str, a: Json, b: Json) -> Iterator[tuple[str, Json, Json]]:
+    # Side by side, not as two lists of leaves: a name may have a dot in it, and a list is no object of numbers.
+    left, right = _children(a), _children(b)
+    alike = type(a) is type(b) and is_reference(a) == is_reference(b)
+    if (left or right) and (alike or a is _NOTHING or b is _NOTHING):
+        for name in left | right:
+            shown = _unescaped(str(name))
+            below = f"{path}.{shown}" if path else shown
+            yield from _compared(below, left.get(name, _NOTHING), right.get(name, _NOTHING))
+    # repr, because 1 == True and 1 == 1.0 in Python, and a request that says true is not one that says 1.
+    elif repr(a) != repr(b):
+        yield path, ABSENT if a is _NOTHING else _readable(a), ABSENT if b is _NOTHING else _readable(b)
+
+
+def _children(value: Json) -> dict[str | int, Json]:
+    if isinstance(value, list):
+        return dict(enumerate(value))
+    return value if isinstance(value, dict) and not is_reference(value) else {}
+
+
+def _unescaped(name: str) -> str:
+    return name[1:] if name.startswith("$$") else name
 
 
 def finite(text: str) -> float:

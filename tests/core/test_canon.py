@@ -119,3 +119,37 @@ def test_differences_name_the_field() -> None:
         ("scope", "h", ABSENT),
     ]
     assert differences(a, a) == []
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ({"x": [1]}, {"x": {"0": 1}}, [("x", [1], {"0": 1})]),
+        ({"x.y": 1}, {"x": {"y": 1}}, [("x.y", 1, ABSENT), ("x.y", ABSENT, 1)]),
+        ({"x": ABSENT}, {}, [("x", ABSENT, ABSENT)]),
+        ({"x": []}, {"x": {}}, [("x", [], {})]),
+        ({"x": [1, [2]]}, {"x": [1]}, [("x.1.0", 2, ABSENT)]),
+        ({"x": reference("ab", 1)}, {"x": {"y": 1}}, [("x", "blake3:ab (1 bytes)", {"y": 1})]),
+        ({"x": reference("ab", 1)}, {"x": "blake3:ab (1 bytes)"}, [("x", *["blake3:ab (1 bytes)"] * 2)]),
+        ({"x": {"$$a": 1}}, {}, [("x.$a", 1, ABSENT)]),
+    ],
+)
+def test_differences_of_what_reads_alike(a: Any, b: Any, expected: Any) -> None:
+    assert sorted(differences(serialize(a), serialize(b)), key=repr) == sorted(expected, key=repr)
+
+
+json_trees = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from(["", "a", ABSENT])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["", "0", "1", "a", "a.0", "."]), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "0", "a.0"]), json_trees), st.dictionaries(st.just("a"), json_trees))
+def test_two_forms_that_differ_have_a_difference(a: Any, b: Any) -> None:
+    first, second = serialize(a), serialize(b)
+    assert bool(differences(first, second)) == (first != second)
+    assert differences(first, first) == []
