@@ -77,8 +77,11 @@ def _refusal(
     if not candidates or "error" in document or any(reason != "STOP" for reason in reasons) or -1 in counts:
         return "incomplete"
     if asked.operation != "image":
-        has_parts = [listing(mapping(candidate.get("content")).get("parts")) for candidate in candidates]
-        return None if all(has_parts) and len(candidates) >= asked.count else "incomplete"
+        said = [
+            any(mapping(part).get("thought") is not True for part in listing(mapping(one.get("content")).get("parts")))
+            for one in candidates
+        ]
+        return None if all(said) and len(candidates) >= asked.count else "incomplete"
     if by_url:
         return "image-url"
     if not any(counts):

@@ -104,6 +104,7 @@ GEMINI_ANSWERS: list[tuple[str, Asked, Any, str | None, int]] = [
     ("no data", GEMINI_ASKED, candidates(candidate({"inlineData": {"mimeType": "image/png"}})), "incomplete", 0),
     ("a list", GEMINI_ASKED, [], "incomplete", 0),
     ("text asked, text given", TEXT_ASKED, candidates(candidate({"text": "a"})), None, 0),
+    ("text asked, only thoughts", TEXT_ASKED, candidates(candidate({"text": "a", "thought": True})), "incomplete", 0),
     ("text asked, nothing given", TEXT_ASKED, candidates(candidate()), "incomplete", 0),
     ("text asked, cut off", TEXT_ASKED, candidates(candidate({"text": "a"}, reason="MAX_TOKENS")), "truncated", 0),
 ]
