@@ -146,6 +146,10 @@ VECTORS: dict[str, tuple[dict[str, Any], KeyRules]] = {
             {"contents": CAT},
             {"x-goog-api-key": "AIza", "X-New": "token", "traceparent": "00-1-2-01", "x-goog-api-client": "genai"},
         ),
+        "gemini-another-host-shape-and-bare-token": _json(
+            GEMINI + "?token==&z=1", {"contents": CAT}, {"Host": "a.example", "Accept": "image/png"}
+        ),
+        "gemini-too-many-marks": _parts({"text": "e\u0301" + "\u0316" * 30}),
         "gemini-vertex": _json(_VERTEX + "gemini-2.5-flash-image:generateContent", {"contents": CAT}),
         "gemini-other-publisher": _json(
             "https://h.example/v1/publishers/acme/models/pixel-image:generateContent", {"contents": CAT}
@@ -192,6 +196,11 @@ VECTORS: dict[str, tuple[dict[str, Any], KeyRules]] = {
         "openai-edit-form-one-image": _form(("prompt", b"p", None, None), ("image", _PIXEL, "upload", "image/png")),
         "openai-edit-form-odd-fields": _form(
             ("x", b"1", None, None), ("x", b"\xff", None, None), ("images", b"1", None, None), ("$", b"", "f", None)
+        ),
+        "openai-edit-form-image-twice": _form(
+            ("prompt", b"p", None, None),
+            ("image", _PIXEL, "upload", "image/png"),
+            ("image", _DOT, "upload", "image/gif"),
         ),
         "openai-edit-json": _json(
             EDIT,
