@@ -29,8 +29,9 @@ _TRACING = """
     x-cloud-trace-context
 """
 HEADERS_OUT: Final = frozenset((_WHO_PAYS + _HOW_IT_IS_SENT + _TRACING).split())
-_JSON_RANGES: Final = frozenset({"", "*/*", "application/*", "application/json"})
-"""Media ranges that admit JSON. An ``accept`` without any of them asks for another shape of answer."""
+_OTHER_SHAPES: Final = ("image/", "text/event-stream")
+"""Media ranges of answers that are no JSON: an ``accept`` of nothing else asks for another shape of answer. Whatever
+else it says is how a request is sent."""
 HEADER_PREFIXES_OUT: Final = ("x-stainless-", "x-b3-", "x-datadog-", "x-cachelayer-")
 QUERY_OUT: Final = frozenset({"key", "api_key", "api-key", "access_token", "sig", "api-version"})
 QUERY_PREFIXES_OUT: Final = ("x-amz-", "x-goog-")
@@ -117,7 +118,7 @@ def header_form(request: Request, rules: KeyRules) -> Json:
     for name, value in headers:
         if name in HEADERS_OUT or name.startswith(HEADER_PREFIXES_OUT) or name in ignored:
             continue
-        if (name == "host" and _is_host_of(request.url, value)) or (name == "accept" and _accepts_json(value)):
+        if (name == "host" and _is_host_of(request.url, value)) or (name == "accept" and not _asks_other_shape(value)):
             continue
         form.setdefault(name, []).append(_digest(value))
     return form
@@ -129,8 +130,8 @@ def _is_host_of(url: str, host: str) -> bool:
     return own is not None and named == Target(own.host, "", ()) and "@" not in host and "#" not in host
 
 
-def _accepts_json(accept: str) -> bool:
-    return any(item.partition(";")[0].strip().lower() in _JSON_RANGES for item in accept.split(","))
+def _asks_other_shape(accept: str) -> bool:
+    return all(item.strip().lower().startswith(_OTHER_SHAPES) for item in accept.split(","))
 
 
 def _digest(text: str) -> str:
