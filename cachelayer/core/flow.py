@@ -169,7 +169,7 @@ async def _share_failure(asked: Asked, began: Moment, landing: Fresh | Crashed, 
         return Crashed(landing.error, shared=True)
     came = landing.received.answer
     await Record(_event(Outcome.ERROR, asked, began, now, broken, status=came.status, reason=landing.reason))
-    answer = Answer(came.status, kept_headers(came.headers), came.body)
+    answer = Answer(came.status, kept_headers(came.headers, failed=True), came.body)
     return Replay(Outcome.ERROR, asked.key, answer, None, now.unix, None, landing.reason)
 
 

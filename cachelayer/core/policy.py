@@ -59,6 +59,7 @@ _DROPPED = _CREDENTIAL_HEADERS | frozenset(
         "age",
     }
 )
+_WHAT_NEXT = frozenset({"retry-after", "www-authenticate"})
 _DROPPED_PREFIXES = ("x-ratelimit-", "ratelimit", "x-rate-limit-", "anthropic-ratelimit-", "x-cachelayer")
 
 
@@ -102,12 +103,16 @@ def _pays(parameter: str) -> bool:
     return parameter in _CREDENTIAL_QUERY or parameter.startswith(_CREDENTIAL_QUERY_PREFIXES)
 
 
-def kept_headers(headers: Headers) -> Headers:
-    """The headers of an answer that an entry keeps and a joiner gets."""
+def kept_headers(headers: Headers, *, failed: bool = False) -> Headers:
+    """The headers of an answer that an entry keeps and a joiner gets.
+
+    failed: of an answer that is shared because it failed; it also says what to do next.
+    """
     return tuple(
         (name, value)
         for name, value in headers
-        if name.lower() not in _DROPPED and not name.lower().startswith(_DROPPED_PREFIXES)
+        if (name.lower() not in _DROPPED and not name.lower().startswith(_DROPPED_PREFIXES))
+        or (failed and name.lower() in _WHAT_NEXT)
     )
 
 

@@ -78,12 +78,16 @@ class _CallerHands:
                 flight, started = self._engine.flights.board(asked.key, credential, loop)
                 if started:
                     hands = _FlightHands(self._engine, self._exchange, flight)
-                    self._engine.flights.launch_task(
-                        flight,
-                        lambda: hands.fly(asked, began, broken),
-                        finish_timeout=self._engine.rules.finish_timeout,
-                        drain_timeout=self._engine.rules.drain_timeout,
-                    )
+                    try:
+                        self._engine.flights.launch_task(
+                            flight,
+                            lambda: hands.fly(asked, began, broken),
+                            finish_timeout=self._engine.rules.finish_timeout,
+                            drain_timeout=self._engine.rules.drain_timeout,
+                        )
+                    except Exception as error:  # nobody may wait for a flight that never began
+                        self._engine.fault("start a flight", error)
+                        self._engine.flights.end(flight, Abandoned(fault=True))
                 return Boarding(flight, started, flight.credential == credential)
             case Arrival(flight):
                 try:

@@ -62,7 +62,11 @@ class _CallerHands:
                 flight, started = self._engine.flights.board(asked.key, credential, None)
                 if started:
                     hands = _FlightHands(self._engine, self._exchange, flight)
-                    self._engine.flights.launch_thread(flight, lambda: hands.fly(asked, began, broken))
+                    try:
+                        self._engine.flights.launch_thread(flight, lambda: hands.fly(asked, began, broken))
+                    except Exception as error:  # no more threads: nobody may wait for a flight that never began
+                        self._engine.fault("start a flight", error)
+                        self._engine.flights.end(flight, Abandoned(fault=True))
                 return Boarding(flight, started, flight.credential == credential)
             case Arrival(flight):
                 try:

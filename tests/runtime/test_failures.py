@@ -56,6 +56,36 @@ def test_a_failed_answer_is_shared_by_equal_credentials(cache: cachelayer.Cache,
     assert (stats.misses, stats.errors, stats.saved_usd, stats.entries) == (1, 7, 0, 0)
 
 
+def test_a_shared_refusal_says_when_to_come_back(cache: cachelayer.Cache, simulator: Simulator) -> None:
+    simulator.script("rate_limit")
+    answers = ask_together(cache, simulator, ["same"] * 4, 4)
+    assert simulator.calls == 1
+    assert all(answer.headers["retry-after"] for answer in answers)  # type: ignore[union-attr]
+    joined = [answer for answer in answers if answer.headers["x-cachelayer"] == "ERROR"]  # type: ignore[union-attr]
+    assert len(joined) == 3
+    assert not any("set-cookie" in answer.headers for answer in joined)  # type: ignore[union-attr]
+
+
+def test_a_flight_that_cannot_start_leaves_nobody_waiting(program: Program, folder: Path, simulator: Simulator) -> None:
+    """No more threads: the request is forwarded by the caller himself, and so is the next one for the same key."""
+    source = """
+        import threading, httpx, cachelayer
+        folder, url = args
+        with cachelayer.Cache(path=folder) as cache, cache.wrap(httpx.Client(timeout=30)) as client:
+            start = threading.Thread.start
+            def refuse(thread):
+                if thread.name == "cachelayer-flight":
+                    raise RuntimeError("can't start new thread")
+                start(thread)
+            threading.Thread.start = refuse
+            for _ in range(2):
+                answer = client.post(url, json={"model": "gpt-image-2", "prompt": "p", "size": "64x64"})
+                print(answer.status_code, answer.headers["x-cachelayer"], answer.headers["x-cachelayer-reason"])
+    """
+    assert finish(program(source, folder, simulator.url + PATH)).splitlines() == ["200 BYPASS internal-error"] * 2
+    assert simulator.calls == 2
+
+
 def test_an_exception_is_shared_by_equal_credentials(cache: cachelayer.Cache, simulator: Simulator) -> None:
     simulator.script("disconnect")
     answers = ask_together(cache, simulator, ["same"] * 8, 8)
