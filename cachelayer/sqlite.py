@@ -41,6 +41,10 @@ _NOT_ITS_FAULT = (
 )
 
 
+class Damaged(sqlite3.DatabaseError):
+    """The file is not what we wrote, by our own finding."""
+
+
 class Gate:
     """Counts the threads inside; shut while this process forks. Not to be entered twice by one thread."""
 
@@ -109,6 +113,8 @@ def is_damage(error: BaseException) -> bool:
     Our statements are right, so whatever else SQLite has against them comes from the file. Excepted are the errors of
     Python's module: a connection closed under its user, a value that cannot be bound.
     """
+    if isinstance(error, Damaged):
+        return True
     error = _first(error)
     if isinstance(error, sqlite3.Error):
         return not isinstance(error, _OF_THE_CALLER) and code(error) not in _NOT_ITS_FAULT

@@ -2,7 +2,8 @@
 
 A file is written under a temporary name in ``incoming/``, synced, and renamed into place; a collector renames it to
 ``trash/`` before it goes. Names there begin with the token of the writer at work (writers.py). Symbolic links are
-never followed, anything that is not a plain file is as good as missing.
+never followed, anything that is not a plain file is as good as missing. A link or pipe is replaced; a folder, which may
+hold somebody's files, is moved to ``blobs.aside/`` and never looked into.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_OF_THE_MOMENT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+"""They say nothing about the file. EIO may last; the next put then writes the blob again all the same."""
+
 
 class Unfit(Exception):
-    """What lies in a blob's place is not a plain file, or cannot be read."""
+    """What lies in a blob's place is not a plain file, or may not be read."""
 
 
 class BlobFiles:
@@ -34,6 +38,7 @@ class BlobFiles:
         self.blobs = folder / "blobs"
         self.incoming = folder / "incoming"
         self.trash = folder / "trash"
+        self._aside = folder / "blobs.aside"
 
     def create(self) -> None:
         """Make the folders that are missing, mode 0700. Raises OSError when one is there but not a folder."""
@@ -44,13 +49,16 @@ class BlobFiles:
         return self.blobs / digest[:2] / digest
 
     def read(self, digest: str) -> bytes | None:
-        """The bytes of a blob, None when there is none. Not verified. Raises Unfit."""
+        """The bytes of a blob, None when there is none. Not verified. Raises Unfit; OSError when the machine, not the
+        blob, is at fault."""
         try:
             with self._shelf(digest) as shelf:
                 file = os.open(digest, _READ, dir_fd=shelf)
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno in _OF_THE_MOMENT:
+                raise
             raise Unfit(error.strerror) from None
         try:
             status = os.fstat(file)
@@ -64,8 +72,6 @@ class BlobFiles:
                     break
                 data += more
             return data
-        except OSError as error:
-            raise Unfit(error.strerror) from None
         finally:
             os.close(file)
 
@@ -75,7 +81,7 @@ class BlobFiles:
             return False
         try:
             return self.read(digest) == data
-        except Unfit:
+        except (Unfit, OSError):
             return False
 
     def size(self, digest: str) -> int | None:
@@ -104,7 +110,11 @@ class BlobFiles:
             finally:
                 os.close(file)
             with self._shelf(digest, make=True) as shelf:
-                os.replace(temporary, digest, dst_dir_fd=shelf)
+                try:
+                    os.replace(temporary, digest, dst_dir_fd=shelf)
+                except IsADirectoryError:
+                    self._move_aside(digest, shelf)
+                    os.replace(temporary, digest, dst_dir_fd=shelf)
                 os.fsync(shelf)
         except BaseException:
             with suppress(OSError):
@@ -115,6 +125,9 @@ class BlobFiles:
         """Rename a blob to the trash of a writer; False when there is none."""
         try:
             with self._shelf(digest) as shelf:
+                if stat.S_ISDIR(os.stat(digest, dir_fd=shelf, follow_symlinks=False).st_mode):
+                    self._move_aside(digest, shelf)
+                    return False
                 os.rename(digest, self._discarded(digest, token), src_dir_fd=shelf)
         except (FileNotFoundError, NotADirectoryError):  # a link in the place of the folder counts as nothing there
             return False
@@ -129,8 +142,7 @@ class BlobFiles:
 
     def destroy(self, digest: str, token: str) -> None:
         """Finish discard()."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._discarded(digest, token))
+        self._remove(self._discarded(digest, token))
 
     def walk(self) -> Iterator[tuple[str, int]]:
         """(digest, bytes) of every file that is in a blob's place; anything else in there is passed over."""
@@ -148,8 +160,7 @@ class BlobFiles:
 
     def abandon(self, name: str) -> None:
         """Remove the temporary file of a dead writer."""
-        with suppress(FileNotFoundError):
-            os.unlink(self.incoming / name)
+        self._remove(self.incoming / name)
 
     def discarded(self) -> list[tuple[str, str]]:
         """(token, digest) of all files in the trash."""
@@ -158,6 +169,24 @@ class BlobFiles:
 
     def _discarded(self, digest: str, token: str) -> Path:
         return self.trash / f"{token}-{digest}"
+
+    def _remove(self, path: Path) -> None:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except (IsADirectoryError, PermissionError):  # what unlinking a folder raises on Linux, on macOS
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise
+            self._move_aside(path)
+
+    def _move_aside(self, path: str | Path, parent: int | None = None) -> None:
+        # Not to the trash, from which a collector would delete what is not ours; not deleted, as it may be dear.
+        make_folder(self._aside)
+        number = 1
+        while os.path.lexists(aside := self._aside / f"{os.path.basename(path)}-{number}"):
+            number += 1
+        os.rename(path, aside, src_dir_fd=parent)
 
     @contextmanager
     def _shelf(self, digest: str, *, make: bool = False) -> Iterator[int]:

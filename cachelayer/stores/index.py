@@ -21,7 +21,7 @@ from typing import Any
 import diskcache
 
 from cachelayer.core.errors import StoreError
-from cachelayer.sqlite import ERRORS, code, forbids_writing, inside_sqlite, is_damage
+from cachelayer.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
 from cachelayer.stores import schema
 
 FILE = diskcache.core.DBNAME
@@ -209,10 +209,11 @@ class Index:
             with self._cache.on(connection), self._cache.transact():
                 yield connection
         except diskcache.Timeout as error:  # raised for whatever kept the transaction from beginning
-            cause = error.__context__
-            if cause is not None and forbids_writing(cause) and _may_write(self._folder):
-                raise sqlite3.DatabaseError("its header forbids writing, though the folder does not") from None
             raise StoreError(f"the index cannot be written: {error.__context__}") from None
+        except sqlite3.Error as error:
+            if forbids_writing(error) and _may_write(self._folder):
+                raise Damaged("its header forbids writing") from error
+            raise
         finally:
             if connection.in_transaction:  # the commit itself failed (disk full)
                 connection.rollback()

@@ -92,13 +92,15 @@ class LocalStore:
         return record
 
     def get_blob(self, digest: str) -> bytes | None:
-        """The bytes kept under a digest, None when they are not there. Not verified."""
+        """The bytes kept under a digest, None when they are not there. Not verified. Raises StoreError when the machine
+        cannot read just now (no descriptors, no memory, an I/O error), which says nothing about the blob."""
         self._current()
         if not DIGEST.match(digest):
             self._problem("bad-digest", "a digest that is not one was asked for")
             return None
         try:
-            return self._files.read(digest)
+            with as_store_errors():
+                return self._files.read(digest)
         except Unfit as error:
             self._problem("unfit-blob", f"blob {digest} is refused: {error}")
             return None
@@ -266,25 +268,35 @@ class LocalStore:
                 raise StoreError(f"the index of {self.path} cannot be used because {fault}")
             opened = _Opened(Index(entries, read_only=True), None)
         else:
-            folder.ensure_index(self.path, self._files, self._suspect, lambda text: self._problem("index", text))
-            writer = writers.enter(self.path)
             try:
-                index = Index(entries, read_only=False)
-                sweep = Sweep(index, self._files, writer, Recency(index.writing), self._size_limit, self._clock)
-                try:
-                    sweep.reclaim()
-                    with suppress(NoRoom):  # answers being written under a higher limit; the next put asks again
-                        sweep.trim()
-                except BaseException:
-                    index.close()
+                opened = self._open_to_write(entries)
+            except ERRORS as error:
+                if not is_damage(error):
                     raise
-            except BaseException:
-                writers.leave(writer)
-                raise
-            opened = _Opened(index, sweep)
+                opened = self._open_to_write(entries)  # damage that find_fault() does not look for: a fresh one
         self._suspect = None
         self._opened = opened
         return opened
+
+    def _open_to_write(self, entries: Path) -> _Opened:
+        folder.ensure_index(self.path, self._files, self._suspect, lambda text: self._problem("index", text))
+        writer = writers.enter(self.path)
+        try:
+            index = Index(entries, read_only=False)
+            sweep = Sweep(index, self._files, writer, Recency(index.writing), self._size_limit, self._clock)
+            try:
+                sweep.reclaim()
+                with suppress(NoRoom):  # answers being written under a higher limit; the next put asks again
+                    sweep.trim()
+            except BaseException as error:
+                if is_damage(error):
+                    self._suspect = index.identity
+                index.close()
+                raise
+        except BaseException:
+            writers.leave(writer)
+            raise
+        return _Opened(index, sweep)
 
     def _current(self) -> _Opened:
         opened = self._opened

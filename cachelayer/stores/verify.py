@@ -65,7 +65,7 @@ def _blob_fault(files: BlobFiles, digest: str, size: int | None, *, deep: bool) 
     if deep:
         try:
             data = files.read(digest)
-        except Unfit as error:
+        except (Unfit, OSError) as error:
             return str(error)
         if data is None:
             return "it is gone"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import sqlite3
 import stat
@@ -132,6 +133,65 @@ def test_a_pipe_in_a_blobs_place_does_not_hang(open_here: Open, worker: Any) -> 
     os.mkfifo(path)
     assert store.get_blob(path.name) is None
     assert store.problems == {"unfit-blob": 1}
+
+
+def test_a_folder_in_a_blobs_place_is_moved_aside_and_the_blob_repaired(
+    folder: Path, open_here: Open, worker: Any
+) -> None:
+    store, one = open_here(), worker.sample("one", b"image" * 1000)
+    one.put(store)
+    (digest,) = one.blobs
+    path = store.blob_path(digest)
+    for number in (1, 2):
+        path.unlink()
+        path.mkdir()
+        (path / "thesis.txt").write_text(f"mine {number}")
+        assert store.get_blob(digest) is None
+        one.put(store)
+        assert worker.whole(store, one.key) == one.body
+        assert (folder / "blobs.aside" / f"{digest}-{number}" / "thesis.txt").read_text() == f"mine {number}"
+    assert store.verify(deep=True) == []
+    assert store.sizes() == (1, 1, one.size)
+
+
+def test_a_folder_in_a_blobs_place_stops_no_collector_and_no_opening(
+    folder: Path, open_here: Open, worker: Any
+) -> None:
+    store, one, two = open_here(), worker.sample("one", b"image" * 1000), worker.sample("two", b"other" * 1000)
+    one.put(store)
+    path = store.blob_path(next(iter(one.blobs)))
+    path.unlink()
+    path.mkdir()
+    (path / "thesis.txt").write_text("mine")
+    assert store.delete(one.key)
+    two.put(store)
+    store.maintain()
+    assert store.verify(deep=True) == []
+    assert store.sizes() == (1, 1, two.size)
+    store.close()
+    # As a dead writer (a token whose byte is not locked) might have left them.
+    for place in (folder / "incoming" / "abc-1", folder / "trash" / f"abc-{path.name}"):
+        place.mkdir()
+        (place / "thesis.txt").write_text("mine")
+    store = open_here()
+    assert worker.whole(store, two.key) == two.body
+    kept = sorted((folder / "blobs.aside").rglob("thesis.txt"))
+    assert [file.read_text() for file in kept] == ["mine"] * 3
+    assert list((folder / "incoming").iterdir()) + list((folder / "trash").iterdir()) == []
+
+
+def test_a_machine_without_descriptors_is_no_damage(open_here: Open, worker: Any) -> None:
+    store, one = open_here(), worker.sample("one", b"image" * 1000)
+    one.put(store)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(StoreError, match="Too many open files"):
+            store.get_blob(next(iter(one.blobs)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert store.problems == {}
+    assert worker.whole(store, one.key) == one.body
 
 
 @pytest.mark.parametrize("digest", ["", "../../format", "0" * 63, "0" * 64 + "\n", "G" * 64, "A" * 64])
@@ -450,6 +510,23 @@ def test_a_full_disk_leaves_nothing(folder: Path, open_here: Open, worker: Any) 
         store.close()
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("at", [18, 19])
+def test_an_index_whose_header_forbids_use_is_replaced(
+    folder: Path, open_here: Open, worker: Any, at: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bytes 18 and 19 of a database: which versions may write and read it."""
+    one = worker.sample("one", b"image" * 1000)
+    open_here().close()
+    with open(folder / "entries" / "cache.db", "r+b") as file:
+        file.seek(at)
+        file.write(b"\x82")
+    store = open_here()
+    one.put(store)
+    assert worker.whole(store, one.key) == one.body
+    assert len(caplog.records) == 1
+    assert (folder / "entries.aside" / "cache.db").exists()
 
 
 def test_the_documented_recovery_works(folder: Path, open_here: Open, worker: Any) -> None:
