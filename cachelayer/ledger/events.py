@@ -28,19 +28,25 @@ from cachelayer.ledger.table import (
     COLUMNS,
     INSERT,
     TABLE,
+    WHOLE,
     Unreadable,
     check_schema,
     connect,
-    is_corrupt,
+    is_whole,
     open_writable,
+    read_offsets,
     to_event,
     to_row,
 )
+from cachelayer.sqlite import ERRORS, forbids_writing, inside_sqlite, is_damage
 
 log = logging.getLogger("cachelayer")
 
 FOLD_WAIT: Final = 30.0
 """Seconds that ``fold`` waits for another process's fold (100,000 outcomes take about two)."""
+
+PAGE: Final = 500
+"""Outcomes read at a time, between which a fork may happen."""
 
 # fcntl locks do not hold among threads. Replaced in a forked child, whose copy may be held by a thread that
 # it does not have.
@@ -64,6 +70,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
+        self._path = self.folder / "ledger.sqlite3"
         self._writer = segments.writer(self.folder)
 
     def record(self, event: Event, *, sync: bool = False) -> None:
@@ -102,88 +109,124 @@ class Ledger:
     def events(self, since: float | None = None) -> Iterator[Event]:
         """The outcomes from ``since`` (unix seconds) on, oldest first. Folds wait while the iterator is
         open."""
-        with self.reading() as db:
+        with self._viewing() as db:
             where = "" if since is None else "WHERE at >= ?"
             parameters = () if since is None else (since,)
-            for row in db.execute(f"SELECT {COLUMNS} FROM outcomes {where} ORDER BY at", parameters):  # noqa: S608
-                yield to_event(row)
+            with inside_sqlite:
+                rows = db.execute(f"SELECT {COLUMNS} FROM outcomes {where} ORDER BY at", parameters)  # noqa: S608
+            while True:
+                with inside_sqlite:
+                    page = rows.fetchmany(PAGE)
+                if not page:
+                    return
+                yield from map(to_event, page)
 
     def damaged(self) -> int:
-        """Lines that were skipped because their checksum was wrong or their end was missing."""
+        """Lines that were skipped because their checksum was wrong or their end was missing, and rows that are
+        skipped because what they hold is none of ours (``table.WHOLE``)."""
         with self.reading() as db:
             return sum(int(value) for (value,) in db.execute("SELECT value FROM damage"))
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A consistent view of all outcomes recorded before: table ``outcomes``, with the columns of
-        ``events`` in docs/storage.md and the aggregate decimal_sum(TEXT).
+        ``events`` in docs/storage.md and the aggregate decimal_sum(TEXT). Not for keeping: a fork waits for
+        its end.
 
         Folds first where it can. Where it cannot (read-only, another fold under way) what is not folded yet
-        is read into memory, so that the view is as complete. Raises LedgerError.
+        is read into memory, so that the view is as complete. Raises LedgerError; when that was for a damaged
+        database, it has been moved aside and the next reading begins anew.
         """
+        with self._viewing() as db, inside_sqlite:
+            yield db
+
+    @contextlib.contextmanager
+    def _viewing(self) -> Iterator[sqlite3.Connection]:
+        """As ``reading``, for who passes the gate himself."""
         with contextlib.suppress(LedgerError):
             self._fold(wait=0)
+        read: tuple[int, int] | None = None
         try:
-            with contextlib.closing(self._view()) as db:
+            read = _identity(self._path)
+            with inside_sqlite:
+                db = self._view()
+            try:
                 yield db
-        except (sqlite3.Error, OSError, Unreadable, ValueError, ArithmeticError) as error:
-            # The last two: rows that nobody of us wrote, such as money that is no number.
-            if isinstance(error, sqlite3.DatabaseError) and is_corrupt(error):
-                # Damage in pages that a fold does not touch is found only here; the next reading begins anew.
-                self._set_aside()
+            finally:
+                with inside_sqlite:
+                    db.close()
+        except (*ERRORS, OSError, Unreadable, ValueError, ArithmeticError) as error:
+            if isinstance(error, Unreadable) or is_damage(error):
+                # Damage in pages that a fold does not touch is found only here.
+                self._set_aside(read)
             raise LedgerError(f"cannot read the ledger in {self.folder}: {error}") from error
 
     def _fold(self, *, wait: float) -> int | None:
         """As ``fold``; None when somebody else is folding."""
-        if not self.folder.is_dir():
-            return 0
-        if not _fold_lock.acquire(timeout=wait if wait else 0):
-            return None
         try:
-            with segments.folding(self.folder, wait=wait) as right:
-                return self._fold_alone(right, wait) if right else None
-        except (OSError, sqlite3.Error) as error:
+            if not self.folder.is_dir():
+                return 0
+            if not _fold_lock.acquire(timeout=wait if wait else 0):
+                return None
+            try:
+                with segments.folding(self.folder, wait=wait) as right:
+                    return self._fold_alone(right, wait) if right else None
+            finally:
+                _fold_lock.release()
+        except (OSError, Unreadable, *ERRORS) as error:
             raise LedgerError(f"cannot fold the ledger in {self.folder}: {error}") from error
-        finally:
-            _fold_lock.release()
 
     def _fold_alone(self, right: segments.Folding, wait: float) -> int:
         found = segments.names(self.folder)
-        path = self.folder / "ledger.sqlite3"
-        if not found and not path.exists():
+        # Asked BEFORE reading: what a writer adds between reading and asking would be deleted unread.
+        dead = {name for name in found if right.is_dead(name)}
+        if not found and not self._path.exists():
             return 0
-        # Before sqlite does, which would go by the umask; its journals take the mode of the database.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
-            with contextlib.closing(open_writable(path, wait)) as db:
-                return self._fold_into(db, found, right)
-        except (Unreadable, sqlite3.DatabaseError) as error:
-            if not isinstance(error, Unreadable) and not is_corrupt(error):
+            return self._fold_once(found, dead, wait)
+        except (Unreadable, *ERRORS) as error:
+            if not self._is_damaged(error):
                 raise
-        self._move_aside(path)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with contextlib.closing(open_writable(path, wait)) as db:
-            return self._fold_into(db, found, right)
+        self._move_aside()
+        return self._fold_once(found, dead, wait)
 
-    def _fold_into(self, db: sqlite3.Connection, found: list[str], right: segments.Folding) -> int:
+    def _fold_once(self, found: list[str], dead: set[str], wait: float) -> int:
+        if not self._path.exists():
+            # Before sqlite does, which would go by the umask; its journals take the mode of the database. Never when it
+            # is there: closing a descriptor of it would drop the locks of this process's readers.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with inside_sqlite, contextlib.closing(open_writable(self._path, wait)) as db:
+            return self._fold_into(db, found, dead)
+
+    def _is_damaged(self, error: Exception) -> bool:
+        """Whether the database is to be moved aside for an error. What SQLite says is checked by reading all of the
+        file: a statement of ours that an old SQLite does not know must not cost a ledger."""
+        if isinstance(error, Unreadable):
+            return True
+        if forbids_writing(error):
+            return os.access(self._path, os.W_OK)
+        if not is_damage(error):
+            return False
+        with inside_sqlite:
+            return not is_whole(self._path)
+
+    def _fold_into(self, db: sqlite3.Connection, found: list[str], dead: set[str]) -> int:
         moved = damaged = 0
         finished: list[str] = []
         db.execute("BEGIN IMMEDIATE")
-        offsets = dict(db.execute("SELECT name, offset FROM segments").fetchall())
+        offsets = read_offsets(db)
         db.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in offsets if name not in set(found)])
         for name in found:
-            # Asked BEFORE reading: what a writer adds between reading and asking would be deleted unread.
-            dead = right.is_dead(name)
             file = segments.open_segment(self.folder, name)
             if file is None:
                 continue
             with file:
-                tail = _Tail(file, offsets.get(name, 0), dead)
+                tail = _Tail(file, offsets.get(name, 0), name in dead)
                 db.executemany(f"INSERT INTO events {INSERT}", map(to_row, tail))
             moved += tail.whole
             damaged += tail.damaged
             db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (name, tail.offset))
-            if dead:
+            if name in dead:
                 finished.append(name)
         if damaged:
             db.execute(
@@ -196,19 +239,18 @@ class Ledger:
             segments.remove(self.folder, name)
         return moved
 
-    def _set_aside(self) -> None:
-        """Move the database away if it is still the corrupt one: another process may have been faster."""
-        path = self.folder / "ledger.sqlite3"
+    def _set_aside(self, read: tuple[int, int] | None) -> None:
+        """Move the database away if it is damaged, and still the one that was read: another process may have been
+        faster."""
         with contextlib.suppress(OSError), _fold_lock, segments.folding(self.folder, wait=0) as right:
-            try:
-                with contextlib.closing(connect(path, "ro", 0)) as db:
-                    whole = db.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
-            except sqlite3.DatabaseError as error:
-                whole = not is_corrupt(error)
-            if right and not whole:
-                self._move_aside(path)
+            if right and read is not None and _identity(self._path) == read:
+                with inside_sqlite:
+                    damaged = not is_whole(self._path)
+                if damaged:
+                    self._move_aside()
 
-    def _move_aside(self, path: Path) -> None:
+    def _move_aside(self) -> None:
+        path = self._path
         number = 1
         while (aside := path.with_name(f"ledger.sqlite3.damaged-{number}")).exists():
             number += 1
@@ -233,8 +275,8 @@ class Ledger:
                 for name in segments.names(self.folder):
                     if (file := segments.open_segment(self.folder, name)) is not None:
                         files[name] = stack.enter_context(file)
-                path = self.folder / "ledger.sqlite3"
-                db = connect(path, "ro", FOLD_WAIT) if path.exists() else connect(Path(":memory:"), "memory", 0)
+                there = self._path.exists()
+                db = connect(self._path, "ro", FOLD_WAIT) if there else connect(Path(":memory:"), "memory", 0)
                 try:
                     if self._view_in(db, files):
                         return db
@@ -252,7 +294,7 @@ class Ledger:
         folded = bool(db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
         if folded:
             check_schema(db)
-            offsets = dict(db.execute("SELECT name, offset FROM segments").fetchall())
+            offsets = read_offsets(db)
         db.execute(f"CREATE TEMP TABLE tail {TABLE}")
         damaged = 0
         for name, file in files.items():
@@ -261,11 +303,22 @@ class Ledger:
             tail = _Tail(file, offsets.get(name, 0), dead=False)
             db.executemany(f"INSERT INTO temp.tail {INSERT}", map(to_row, tail))
             damaged += tail.damaged
-        both = "UNION ALL SELECT * FROM main.events" if folded else ""
+        both = f"UNION ALL SELECT * FROM main.events WHERE {WHOLE}" if folded else ""  # noqa: S608
         db.execute(f"CREATE TEMP VIEW outcomes AS SELECT * FROM temp.tail {both}")  # noqa: S608
-        counted = "UNION ALL SELECT value FROM main.counters WHERE name = 'damaged'" if folded else ""
+        counted = ""
+        if folded:
+            counted = "UNION ALL SELECT value FROM main.counters WHERE name = 'damaged' AND typeof(value) = 'integer'"
+            counted += f" UNION ALL SELECT count(*) FROM main.events WHERE ({WHOLE}) IS NOT 1"  # noqa: S608
         db.execute(f"CREATE TEMP VIEW damage AS SELECT {damaged} AS value {counted}")
         return True
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 class _Tail:

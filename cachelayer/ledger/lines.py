@@ -29,11 +29,14 @@ a disk."""
 LIST_LIMIT: Final = 32
 """Tags and normalisation steps kept of one event."""
 
-_INTEGER_LIMIT: Final = 2**63 - 1
+COUNT_LIMIT: Final = 2**31 - 1
+"""Of requests, images and the like. Low enough that no sum of them overflows the 64 bits of SQLite's, which is an
+error."""
+PRICINGS: Final = ("exact", "estimated", "unpriced")
+
 _MONEY = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
 # Wide enough for the digits that a line may carry (40 before and 40 after the point) times any number of lines.
 _SUM: Final = Context(prec=120)
-_PRICINGS: Final = ("exact", "estimated", "unpriced")
 
 
 class Damaged(ValueError):
@@ -144,7 +147,7 @@ def _decode_cost(cost: Mapping[str, Any] | None) -> Cost | None:
 
 
 def _check_cost(usd: str | None, pricing: str) -> None:
-    if pricing not in _PRICINGS or (usd is None) != (pricing == "unpriced"):
+    if pricing not in PRICINGS or (usd is None) != (pricing == "unpriced"):
         raise Damaged("a cost is unpriced exactly when it has no figure")
     if usd is not None and not _MONEY.fullmatch(usd):
         raise Damaged("not an amount of money")
@@ -169,7 +172,7 @@ def _texts(values: object) -> tuple[str, ...]:
 
 
 def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= _INTEGER_LIMIT:
+    if type(value) is not int or not 0 <= value <= COUNT_LIMIT:
         raise Damaged("not a count")
     return value
 

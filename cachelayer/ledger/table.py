@@ -2,20 +2,24 @@
 decided here.
 
 Others may have written to the file, so it is opened as untrusted: no schema but ours is used, and nothing in
-it is executed or unpickled.
+it is executed or unpickled. A damaged value is none that we wrote: its row fails ``WHOLE`` and counts nowhere but as
+damaged. Every function here that takes a path or a connection is called inside ``inside_sqlite``.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from cachelayer.core.model import Cost, Event, Outcome, Pricing
-from cachelayer.ledger.lines import add, plain
+from cachelayer.ledger.lines import COUNT_LIMIT, PRICINGS, add, plain
+from cachelayer.sqlite import ERRORS, inside_sqlite, is_damage
 
 log = logging.getLogger("cachelayer")
 
@@ -56,6 +60,43 @@ _SCHEMA = {
     "segments": "CREATE TABLE segments (name TEXT PRIMARY KEY, offset INTEGER NOT NULL) WITHOUT ROWID",
     "counters": "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
 }
+
+
+def _is_cost(name: str) -> str:
+    usd, pricing = f"{name}_usd", f"{name}_pricing"
+    known = ", ".join(f"'{each}'" for each in PRICINGS if each != "unpriced")
+    # Of one length as text and as bytes: no byte that is no digit hides behind a NUL.
+    return f"""(
+        {usd} IS NULL AND {pricing} IS NULL
+        OR typeof({name}_reason) = 'text' AND (
+            {usd} IS NULL AND {pricing} = 'unpriced'
+            OR {pricing} IN ({known}) AND typeof({usd}) = 'text' AND length({usd}) = length(CAST({usd} AS BLOB))
+            AND {usd} GLOB '[0-9]*' AND {usd} NOT GLOB '*[^0-9.]*' AND {usd} NOT GLOB '*.*.*' AND {usd} NOT GLOB '*.'
+            AND length({usd}) <= 81 AND instr({usd} || '.', '.') <= 41
+        )
+    )"""
+
+
+WHOLE: Final = " AND ".join(
+    (
+        f"outcome IN ({', '.join(repr(outcome.value) for outcome in Outcome)})",
+        *(f"typeof({name}) = 'text'" for name in ("namespace", "operation", "model", "host")),
+        *(f"typeof({name}) IN ('text', 'null')" for name in ("size", "key", "reason")),
+        *(
+            f"typeof({name}) = 'integer' AND {name} BETWEEN 0 AND {COUNT_LIMIT}"
+            for name in ("upstream", "images", "broken")
+        ),
+        f"(status IS NULL OR typeof(status) = 'integer' AND status BETWEEN 0 AND {COUNT_LIMIT})",
+        *(f"typeof({name}) = 'real' AND abs({name}) < 9e999" for name in ("at", "wait")),
+        "(latency IS NULL OR typeof(latency) = 'real' AND abs(latency) < 9e999)",
+        *(_is_cost(name) for name in ("spent", "saved")),
+        *(f"({name} = '[]' OR is_list(CAST({name} AS BLOB)))" for name in ("normalized", "tags")),
+    )
+)
+"""SQL: whether a row of ``events`` can be one that we wrote. SQLite checks no type when it reads, and one row of
+another would make every total fail for ever. A figure that became another figure is not found out."""
+
+_SEGMENT: Final = re.compile(r"[0-9a-f]{15}")
 _Row = tuple[str | int | float | None, ...]
 
 
@@ -77,6 +118,14 @@ class DecimalSum:
         return plain(self._sum)
 
 
+def _is_list(value: bytes | None) -> bool:
+    try:
+        items = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(items, list) and all(isinstance(item, str) for item in items)
+
+
 def connect(path: Path, mode: str, wait: float) -> sqlite3.Connection:
     target = ":memory:" if mode == "memory" else f"{path.absolute().as_uri()}?mode={mode}"
     db = sqlite3.connect(target, uri=mode != "memory", timeout=wait, isolation_level=None, check_same_thread=False)
@@ -84,6 +133,10 @@ def connect(path: Path, mode: str, wait: float) -> sqlite3.Connection:
         for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY"):
             db.execute(f"PRAGMA {pragma}")
         db.create_aggregate("decimal_sum", 1, DecimalSum)  # type: ignore[arg-type]  # finalize gives TEXT
+        db.create_function("is_list", 1, _is_list, deterministic=True)
+        # A damaged name is shown with a question mark in it; raised, it would hide all other rows.
+        db.text_factory = lambda data: data.decode("utf-8", "replace")
+        db.set_progress_handler(inside_sqlite.let_fork, 10_000)  # some 100 us
     except BaseException:
         db.close()
         raise
@@ -111,7 +164,7 @@ def open_writable(path: Path, wait: float) -> sqlite3.Connection:
         ).fetchall():
             # A planted trigger would run at our inserts, a planted unique index refuse them.
             if name not in _SCHEMA:
-                quoted = name.replace('"', '""')
+                quoted = str(name).replace('"', '""')
                 db.execute(f'DROP {kind} "{quoted}"')
                 log.warning("A %s that is not ours was dropped from %s: %s", kind, path, name)
         db.execute("COMMIT")
@@ -127,11 +180,32 @@ def check_schema(db: sqlite3.Connection) -> None:
     found = dict(db.execute("SELECT name, sql FROM main.sqlite_master").fetchall())
     if any(found.get(name) != sql for name, sql in _SCHEMA.items()):
         raise Unreadable("its tables are not those of this version")
+    if db.execute("PRAGMA main.auto_vacuum").fetchone() != (0,):
+        raise Unreadable("its header is not one of this version")  # commits would end as "disk full"
 
 
-def is_corrupt(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+def read_offsets(db: sqlite3.Connection) -> dict[str, int]:
+    """How far each segment was read. Raises Unreadable when that cannot be known: outcomes would count twice."""
+    offsets = dict(db.execute("SELECT name, offset FROM segments").fetchall())
+    if not all(
+        _SEGMENT.fullmatch(str(name)) and type(offset) is int and offset >= 0 for name, offset in offsets.items()
+    ):
+        raise Unreadable("it does not say how far the segments were read")
+    return offsets
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the tables are ours and every page and row can be read, damaged values or not. True when in doubt."""
+    try:
+        with closing(connect(path, "ro", 0)) as db:
+            check_schema(db)
+            read_offsets(db)
+            db.execute(f"SELECT count(*) FROM events WHERE {WHOLE}").fetchone()  # noqa: S608
+            return bool(db.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
+    except Unreadable:
+        return False
+    except ERRORS as error:
+        return not is_damage(error)
 
 
 def to_row(event: Event) -> _Row:

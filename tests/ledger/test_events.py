@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
+import threading
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -22,6 +24,7 @@ from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Cost, Event
 from cachelayer.ledger import segments
 from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.reports import totals
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -473,17 +476,97 @@ def test_tables_that_are_not_ours_are_not_used(
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("planted", ["outcome = 'WIN'", "saved_usd = 'abc'", "normalized = '['"])
-def test_planted_rows_are_a_ledger_error_and_nothing_else(
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "outcome = 'WIN'",
+        "key = x'00'",
+        "upstream = 0.5",
+        "upstream = 'many'",
+        "images = 9223372036854775807",
+        "status = -1",
+        "at = -9e999",
+        "wait = 'long'",
+        "latency = 9e999",
+        "normalized = '['",
+        "tags = '[1]'",
+        "tags = x'5b22ff225d'",
+        "saved_usd = NULL",
+        "saved_pricing = NULL",
+        "saved_pricing = 'free'",
+        "saved_reason = NULL",
+        *(f"saved_usd = {usd}" for usd in ("x'30'", "''", "'.5'", "'5.'", "'1e3'", "'-1'", "'0.0.1'", "'NaN'")),
+        *(f"saved_usd = '0.' || {usd}" for usd in ("char(0) || '1'", "CAST(x'd5' AS TEXT)", "char(0x0661)")),
+        f"saved_usd = '{'1' * 41}'",
+    ],
+)
+def test_a_row_that_is_none_of_ours_counts_as_damaged_and_nowhere_else(
     ledger: Ledger, folder: Path, hit: Event, planted: str
 ) -> None:
-    ledger.record(hit)
+    for number in range(3):
+        ledger.record(replace(hit, at=float(number)))
     ledger.fold()
     with closing(sqlite3.connect(folder / "ledger.sqlite3")) as db:
-        db.execute(f"UPDATE events SET {planted}")
+        assert db.execute(f"UPDATE events SET {planted} WHERE at = 1").rowcount == 1
         db.commit()
-    with pytest.raises(LedgerError, match="cannot read"):
-        count(ledger)
+    assert [event.at for event in ledger.events()] == [0, 2]
+    assert ledger.damaged() == 1
+    sums = totals(ledger, store_sizes=(0, 0, 0))
+    assert (sums.requests, sums.saved_usd) == (2, 2 * Decimal("0.137934"))
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_whatever_bytes_the_database_has_the_second_look_succeeds(ledger: Ledger, hit: Event, seed: int) -> None:
+    draw = random.Random(seed)
+    for number in range(20):
+        ledger.record(replace(hit, at=float(number), spent=Cost(Decimal("0.00388"), "estimated", "x"), upstream=1))
+    ledger.fold()
+    path = ledger.folder / "ledger.sqlite3"
+    data = bytearray(path.read_bytes())
+    places = [place for place, byte in enumerate(data) if byte or place < 100]
+    for _ in range(draw.choice([1, 1, 3])):
+        # A third of them in the header, which is 100 bytes of many thousand.
+        place = draw.choice(places[:100] if draw.random() < 1 / 3 else places)
+        data[place] = draw.choice([data[place] ^ 1 << draw.randrange(8), 0, 0x82, 0xFF])
+    path.write_bytes(data)
+    with suppress(LedgerError):
+        totals(ledger, store_sizes=(0, 0, 0))
+    ledger.record(hit)
+    assert totals(ledger, store_sizes=(0, 0, 0)).requests in range(1, 22)
+    ledger.fold()
+    assert list(ledger.events())
+
+
+def test_a_statement_that_is_wrong_costs_no_ledger(ledger: Ledger, folder: Path, hit: Event) -> None:
+    ledger.record(hit)
+    ledger.fold()
+    with pytest.raises(LedgerError, match="no such column"), ledger.reading() as db:
+        db.execute("SELECT absent FROM outcomes")
+    assert list(ledger.events()) == [hit]
+    assert not list(folder.glob("*damaged*"))
+
+
+def test_a_fold_leaves_a_reader_of_the_same_process_its_lock(
+    python: Start, ledger: Ledger, folder: Path, hit: Event
+) -> None:
+    """Closing any descriptor of a file drops all locks that the process has on it."""
+    begin_alone = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=0)
+try:
+    db.execute("BEGIN EXCLUSIVE")
+except sqlite3.OperationalError as error:
+    print(error)
+"""
+    ledger.record(hit)
+    ledger.fold()
+    with ledger.reading() as db:
+        assert db.execute("SELECT count(*) FROM outcomes").fetchone() == (1,)
+        other = threading.Thread(target=Ledger(folder).close)
+        other.start()
+        other.join()
+        output, _ = python(begin_alone, folder / "ledger.sqlite3").communicate()
+    assert output == "database is locked\n"
 
 
 def test_somebodys_own_view_does_not_disturb(ledger: Ledger, folder: Path, hit: Event) -> None:

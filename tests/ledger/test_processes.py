@@ -106,3 +106,51 @@ def test_writers_killed_midway_lose_nothing_that_was_acknowledged(python: Start,
     assert ledger.damaged() == 0
     ledger.fold()
     assert list(folder.glob("*.segment")) == []
+
+
+def test_a_child_forked_while_threads_fold_and_read_is_not_stuck(python: Start, folder: Path) -> None:
+    """SQLite's allocator has one mutex for the process; a child forked while a thread holds it never gets it."""
+    process = python(FORKS, folder)
+    output, _ = process.communicate(timeout=90)
+    assert output.split() == ["0", "60"]
+
+
+FORKS = """
+import os, random, signal, sys, threading
+from dataclasses import replace
+from pathlib import Path
+from cachelayer.core.model import Event, Outcome
+from cachelayer.ledger.events import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+event = Event(Outcome.HIT, 1.0, "default")
+for _ in range(100):
+    ledger.record(event)
+go, over = threading.Event(), threading.Event()
+def work():
+    while go.wait() and not over.is_set():
+        ledger.record(event)
+        with ledger.reading() as db:
+            db.execute("SELECT count(*), decimal_sum('0.1') FROM outcomes").fetchone()
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+failed = 0
+for number in range(60):
+    go.set()
+    # Not a wait: the moment of the fork, somewhere in the threads' work.
+    threading.Event().wait(random.random() * 0.02)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # what would be stuck is ended, and seen
+        ledger.record(replace(event, namespace="child"))
+        good = sum(1 for _ in ledger.events()) > 100
+        ledger.close()
+        os._exit(0 if good else 1)
+    go.clear()  # the threads would keep the database locked for most of the time
+    failed += os.waitpid(child, 0)[1] != 0
+over.set()
+go.set()
+for thread in threads:
+    thread.join()
+print(failed, sum(event.namespace == "child" for event in ledger.events()), flush=True)
+"""
