@@ -1,4 +1,7 @@
-"""Cache: the object a user makes. It opens the rooms, hands them to the runtime, and answers questions about them."""
+"""Cache: the object a user makes. It opens the rooms, hands them to the runtime, and answers questions about them.
+
+The rooms are imported when a Cache is made: a program that imports cachelayer and does not use it does not wait for them.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cachelayer import dialects
-from cachelayer.core import canon
 from cachelayer.core.errors import ConfigError
 from cachelayer.core.model import Asked, Request, Unkeyed
-from cachelayer.runtime import exit as program_end
-from cachelayer.runtime.engine import Engine
-from cachelayer.runtime.flights import flights_of
-from cachelayer.runtime.leases import leases_hold
 
 if TYPE_CHECKING:
     from cachelayer.ledger.reports import Stats
+    from cachelayer.runtime.engine import Engine
     from cachelayer.runtime.tier import Tier
     from cachelayer.settings import Settings
     from cachelayer.stores.base import Store
@@ -97,6 +95,7 @@ class Cache:
         drain_timeout: how long close() and the end of the program wait for flights.
         disabled: everything passes through, nothing is opened.
         """
+        from cachelayer.runtime import exit as program_end
         from cachelayer.settings import load_settings
 
         self.settings: Settings = load_settings(
@@ -128,6 +127,9 @@ class Cache:
     def _open(self) -> Engine:
         from cachelayer.ledger.events import Ledger
         from cachelayer.ledger.prices import Prices
+        from cachelayer.runtime.engine import Engine
+        from cachelayer.runtime.flights import flights_of
+        from cachelayer.runtime.leases import leases_hold
         from cachelayer.runtime.tier import Tier
 
         prices = Prices(self.settings.prices)  # raises ConfigError, disabled or not
@@ -211,6 +213,8 @@ class Cache:
 
     def explain(self, request: Request) -> Explanation:
         """What the cache makes of a request, without sending it."""
+        from cachelayer import dialects
+        from cachelayer.core import canon
         from cachelayer.core.policy import bypass_reason
 
         rules = self._engine.rules
@@ -225,6 +229,9 @@ class Cache:
 
         Raises ValueError when one of them gets no key.
         """
+        from cachelayer import dialects
+        from cachelayer.core import canon
+
         asked = [dialects.ask(request, self._engine.rules.keys) for request in (a, b)]
         for name, one in zip("ab", asked, strict=True):
             if isinstance(one, Unkeyed):
@@ -263,6 +270,8 @@ class Cache:
         if self._closed:
             return
         self._closed = True
+        from cachelayer.runtime import exit as program_end
+
         program_end.unregister(self)
         self._engine.workers.stop()
         for part in (self._engine.tier, self._engine.ledger):
