@@ -1,6 +1,6 @@
 """Cache: the object a user makes. It opens the rooms, hands them to the runtime, and answers questions about them.
 
-The rooms are imported when a Cache is made: a program that imports cachelayer and does not use it does not wait for them.
+The rooms are imported when a Cache is made: a program that imports cachelayer and makes none does not wait for them.
 """
 
 from __future__ import annotations
