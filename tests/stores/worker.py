@@ -16,7 +16,7 @@ import xxhash
 from blake3 import blake3
 
 from cachelayer.core.entry import BlobRef, Entry, Text, decode, encode, read_body
-from cachelayer.core.errors import StoreError
+from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.core.model import Cost
 from cachelayer.stores.base import Store
 from cachelayer.stores.local import open_local
@@ -86,7 +86,12 @@ def churn(folder: Path, limit: int, seed: int) -> None:
         if rng.random() < 0.2:
             store.delete(chosen.key)
         else:
-            chosen.put(store)
+            try:
+                chosen.put(store)
+            except NoRoom:
+                # The soak stops us all, for ten seconds where it waits for one of SQLite's locks that one of us holds:
+                # as long as a put waits for room. Room that was lost would be missing the second time too.
+                chosen.put(store)
         print(chosen.key, flush=True)
 
 
