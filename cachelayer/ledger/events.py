@@ -45,9 +45,6 @@ log = logging.getLogger("cachelayer")
 FOLD_WAIT: Final = 30.0
 """Seconds that ``fold`` waits for another process's fold (100,000 outcomes take about two)."""
 
-PAGE: Final = 500
-"""Outcomes read at a time, between which a fork may happen."""
-
 # fcntl locks do not hold among threads. Replaced in a forked child, whose copy may be held by a thread that
 # it does not have.
 _fold_lock = threading.Lock()
@@ -106,20 +103,14 @@ class Ledger:
             raise LedgerError(f"another process has been folding the ledger in {self.folder} for {FOLD_WAIT:.0f} s")
         return moved
 
-    def events(self, since: float | None = None) -> Iterator[Event]:
-        """The outcomes from ``since`` (unix seconds) on, oldest first. Folds wait while the iterator is
-        open."""
-        with self._viewing() as db:
-            where = "" if since is None else "WHERE at >= ?"
-            parameters = () if since is None else (since,)
-            with inside_sqlite:
-                rows = db.execute(f"SELECT {COLUMNS} FROM outcomes {where} ORDER BY at", parameters)  # noqa: S608
-            while True:
-                with inside_sqlite:
-                    page = rows.fetchmany(PAGE)
-                if not page:
-                    return
-                yield from map(to_event, page)
+    def events(self, since: float | None = None) -> list[Event]:
+        """The outcomes from ``since`` (unix seconds) on, oldest first. All of them in memory: for looking at, not for
+        sums."""
+        where = "" if since is None else "WHERE at >= ?"
+        parameters = () if since is None else (since,)
+        with self.reading() as db:
+            rows = db.execute(f"SELECT {COLUMNS} FROM outcomes {where} ORDER BY at", parameters)  # noqa: S608
+            return [to_event(row) for row in rows]
 
     def damaged(self) -> int:
         """Lines that were skipped because their checksum was wrong or their end was missing, and rows that are
@@ -137,24 +128,15 @@ class Ledger:
         is read into memory, so that the view is as complete. Raises LedgerError; when that was for a damaged
         database, it has been moved aside and the next reading begins anew.
         """
-        with self._viewing() as db, inside_sqlite:
-            yield db
-
-    @contextlib.contextmanager
-    def _viewing(self) -> Iterator[sqlite3.Connection]:
-        """As ``reading``, for who passes the gate himself."""
         with contextlib.suppress(LedgerError):
             self._fold(wait=0)
         read: tuple[int, int] | None = None
         try:
             read = _identity(self._path)
-            with inside_sqlite:
-                db = self._view()
-            try:
+            # From the first statement to the closing in one stretch: what a connection has locked at a fork, the child
+            # takes for locked by itself.
+            with inside_sqlite, contextlib.closing(self._view()) as db:
                 yield db
-            finally:
-                with inside_sqlite:
-                    db.close()
         except (*ERRORS, OSError, Unreadable, ValueError, ArithmeticError) as error:
             if isinstance(error, Unreadable) or is_damage(error):
                 # Damage in pages that a fold does not touch is found only here.

@@ -19,7 +19,7 @@ from typing import Final, cast
 
 from cachelayer.core.model import Cost, Event, Outcome, Pricing
 from cachelayer.ledger.lines import COUNT_LIMIT, PRICINGS, add, plain
-from cachelayer.sqlite import ERRORS, inside_sqlite, is_damage
+from cachelayer.sqlite import ERRORS, is_damage
 
 log = logging.getLogger("cachelayer")
 
@@ -136,7 +136,6 @@ def connect(path: Path, mode: str, wait: float) -> sqlite3.Connection:
         db.create_function("is_list", 1, _is_list, deterministic=True)
         # A damaged name is shown with a question mark in it; raised, it would hide all other rows.
         db.text_factory = lambda data: data.decode("utf-8", "replace")
-        db.set_progress_handler(inside_sqlite.let_fork, 10_000)  # some 100 us
     except BaseException:
         db.close()
         raise

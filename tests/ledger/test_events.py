@@ -11,12 +11,11 @@ import sqlite3
 import stat
 import subprocess
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -233,16 +232,6 @@ def test_another_ledgers_close_does_not_make_us_dead(
     ledger.record(hit)
     assert count(ledger) == 4
     ledger.close()
-
-
-def test_a_long_look_at_the_events_stops_neither_writers_nor_reports(ledger: Ledger, hit: Event) -> None:
-    for _ in range(10):
-        ledger.record(hit)
-    with closing(cast("Generator[Event]", ledger.events())) as looking:
-        next(looking)
-        ledger.record(hit)
-        assert count(ledger) == 11
-    assert ledger.fold() == 1
 
 
 def test_a_removed_folder_is_begun_anew(ledger: Ledger, folder: Path, hit: Event) -> None:
