@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "settings": {"core", "runtime"},
     "cache": {"core", "dialects", "stores", "ledger", "runtime", "clients", "settings"},
     "__init__": {"core", "cache"},
-    "cli": {"core", "dialects", "stores", "ledger", "settings", "cache", "simulator", "__init__"},
+    "cli": {"core", "sqlite", "dialects", "stores", "ledger", "settings", "cache", "simulator", "__init__"},
 }
 
 

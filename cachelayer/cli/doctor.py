@@ -26,6 +26,7 @@ from cachelayer.cli.screen import console, print_json
 from cachelayer.core.errors import ConfigError, LedgerError, StoreError
 from cachelayer.ledger import reports, table
 from cachelayer.ledger.events import Ledger
+from cachelayer.sqlite import ERRORS, inside_sqlite
 from cachelayer.stores.folder import prepare
 
 if TYPE_CHECKING:
@@ -211,10 +212,10 @@ def _database_fault(file: Path) -> str | None:
     if not file.exists() or not file.stat().st_size:
         return None
     try:
-        with closing(table.connect(file, "ro", 5)) as database:
+        with inside_sqlite, closing(table.connect(file, "ro", 5)) as database:
             table.check_schema(database)
             (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except (sqlite3.Error, OSError, table.Unreadable) as error:
+    except (*ERRORS, OSError, table.Unreadable) as error:
         return str(error)
     return None if result == "ok" else str(result)
 

@@ -17,6 +17,7 @@ from google.genai import types
 from openai import AzureOpenAI, OpenAI
 from PIL import Image
 
+from cachelayer.clients.httpx_client import module_of
 from cachelayer.core.canon import differences, fields
 from cachelayer.core.model import Answer, Asked, KeyRules, Request
 from cachelayer.dialects import read
@@ -35,16 +36,17 @@ class Wire:
     """Keeps what is sent; answers it with one image, or with the failures it is told to begin with."""
 
     def __init__(self, *failures: int) -> None:
+        self.module: Any = httpx2
         self.sent: list[Request] = []
         self.failures = [*failures]
 
-    def __call__(self, sent: httpx2.Request) -> httpx2.Response:
+    def __call__(self, sent: Any) -> Any:
         self.sent.append(Request(sent.method, str(sent.url), sent.headers.multi_items(), sent.read()))
         if self.failures:
-            return httpx2.Response(
+            return self.module.Response(
                 self.failures.pop(0), json={"error": {"message": "busy"}}, headers={"retry-after": "0"}
             )
-        return httpx2.Response(200, content=self.body(str(sent.url)), headers={"content-type": "application/json"})
+        return self.module.Response(200, content=self.body(str(sent.url)), headers={"content-type": "application/json"})
 
     def body(self, url: str) -> bytes:
         if "images/" in url:
@@ -63,7 +65,9 @@ def openai(wire: Wire, **options: Any) -> OpenAI:
 
 
 def gemini(wire: Wire, key: str = "k", **options: Any) -> genai.Client:
-    transport = httpx2.MockTransport(wire)
+    # google-genai 1.x is built on httpx, later ones on httpx2.
+    wire.module = module_of(genai.Client(api_key="k")._api_client._httpx_client)
+    transport = wire.module.MockTransport(wire)
     return genai.Client(
         api_key=key,
         http_options=types.HttpOptions(client_args={"transport": transport}, **options),
@@ -226,13 +230,13 @@ def test_gemini_stream_is_keyed_apart() -> None:
 
 def test_vertex_express_and_the_developer_api_are_two_scopes() -> None:
     wire = Wire()
+    other = gemini(wire)
     client = genai.Client(
         vertexai=True,
         api_key="k",
-        http_options=types.HttpOptions(client_args={"transport": httpx2.MockTransport(wire)}),
+        http_options=types.HttpOptions(client_args={"transport": wire.module.MockTransport(wire)}),
     )
     client.models.generate_content(model="gemini-3-pro-image", contents="a cat")
-    other = gemini(wire)
     other.models.generate_content(model="gemini-3-pro-image", contents="a cat")
     vertex, developer = wire.keyed()
     assert vertex.host.endswith("aiplatform.googleapis.com")
