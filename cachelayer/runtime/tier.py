@@ -33,9 +33,10 @@ class _Breaker:
         self._rest_until = clock() + REST
 
     def allows(self) -> bool:
+        # Unlocked on the way of every hit: a fork meanwhile would leave the child a held lock.
+        if self._failures < TRIES:
+            return True
         with self._lock:
-            if self._failures < TRIES:
-                return True
             now = self._clock()
             if now < self._rest_until:
                 return False
