@@ -63,7 +63,11 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
     if reason is not None or not isinstance(asked, Asked):
         return PassThrough(reason or "unrecognised", asked, began)
 
-    found = await LookUp(asked)
+    try:
+        found = await LookUp(asked)
+    except BaseException:  # the caller leaves: cancelled, or interrupted
+        await Record(_event(Outcome.ERROR, asked, began, await Now(), 0, reason="cancelled"))
+        raise
     if isinstance(found, Found):
         return await _replay(Outcome.HIT, asked, began, found, found.broken)
     broken = found.broken
@@ -183,10 +187,10 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
     """
     try:
         lease = await TakeLease(asked)
+        found = await LookUp(asked)
     except BaseException:  # given up: nobody has waited for a long time
         await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason="abandoned"))
         raise
-    found = await LookUp(asked)
     if isinstance(found, Found):
         outcome = Outcome.COALESCED if lease.waited else Outcome.HIT
         await _replay(outcome, asked, began, found, broken)

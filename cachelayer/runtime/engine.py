@@ -192,10 +192,13 @@ class Engine:
             round((event.latency or 0.0) - event.wait, 1) + 0.0,  # not "-0.0 s"
         )
 
-    def record_pass(self, through: PassThrough, *, status: int | None, answer: Answer | None) -> None:
+    def record_pass(
+        self, through: PassThrough, *, status: int | None, answer: Answer | None, sent: bool = True
+    ) -> None:
         """Record a request that was passed through, once its answer is over. Never raises.
 
         status: None when the forward raised. answer: the whole one where it was watched, to price it; else None.
+        sent: whether it was forwarded at all.
         """
         asked, now = through.asked, self.perform(Now())
         spent: Cost | None = None
@@ -217,7 +220,7 @@ class Engine:
                 key=None,
                 reason=through.reason,
                 status=status,
-                upstream=1,
+                upstream=int(sent),
                 spent=spent,
                 images=images,
                 wait=now.monotonic - through.began.monotonic,
