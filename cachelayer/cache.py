@@ -242,12 +242,13 @@ class Cache:
     def close(self) -> None:
         """Wait drain_timeout for flights, then let go of files. Later calls are BYPASS. Idempotent.
 
-        Never waits for flights of the event loop it is called in: use aclose there.
+        Never waits for flights of the event loop it is called in: use aclose there. Files are then let go of when the
+        last of those has stored its answer.
         """
         self._engine.closed = True
         if not self._closed:
             self.wait_idle(self.drain_timeout)
-            self.release()
+            self._engine.flights.after_own_flights(self.release)
 
     async def aclose(self) -> None:
         """Like close, in a task: flights of this loop go on meanwhile and are waited for."""

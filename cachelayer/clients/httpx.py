@@ -333,7 +333,7 @@ class _AsyncExchange(_Exchange):
             finally:
                 await response.aclose()
             return self._received(response, b"".join(chunks))
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
             return _failed(error)

@@ -21,6 +21,8 @@ from cachelayer.core.effects import (
     Landing,
     Lease,
     Moment,
+    Now,
+    PassThrough,
     Reply,
     Send,
     TakeLease,
@@ -88,6 +90,9 @@ class _CallerHands:
                     except Exception as error:  # nobody may wait for a flight that never began
                         self._engine.fault("start a flight", error)
                         self._engine.flights.end(flight, Abandoned(fault=True))
+                    except BaseException:  # Ctrl-C, just now
+                        self._engine.flights.end(flight, Abandoned())
+                        raise
                 return Boarding(flight, started, flight.credential == credential)
             case Arrival(flight):
                 try:
@@ -97,6 +102,14 @@ class _CallerHands:
                 if isinstance(landing, Abandoned):
                     self._engine.flights.end(flight, landing)
                 return landing
+            case Canonicalize():
+                now: Moment = self._engine.perform(Now())
+                try:
+                    return await _perform(self._engine, effect)
+                except BaseException:  # he leaves before the flow knows what he asks, and so the flow cannot record it
+                    left = PassThrough("cancelled", None, now)
+                    self._engine.record_pass(left, status=None, answer=None, sent=False)
+                    raise
             case _:
                 return await _perform(self._engine, effect)
 
@@ -117,9 +130,11 @@ class _FlightHands:
             case TakeLease():
                 return await self._take_lease()
             case Send():
-                return await self._exchange.send(
+                came = await self._exchange.send(
                     lambda paused: self._flight.step(paused=paused), self._engine.rules.finish_timeout
                 )
+                self._flight.answer()
+                return came
             case Announce(landing):
                 return self._flight.announce(landing)
             case _:

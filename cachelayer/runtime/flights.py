@@ -37,6 +37,8 @@ class Flight:
         """Readers' timers stand still: the request is being sent, under its own connect, write and pool timeouts."""
         self.passengers = 0
         self.leased = False
+        self.answered = False
+        """The answer has come, and is being judged and stored: nobody's leaving ends that any more."""
         self.on_empty: Callable[[], None] | None = None
         """Called when the last passenger has left before the end."""
         self._condition = threading.Condition()
@@ -50,6 +52,11 @@ class Flight:
     def step(self, *, paused: bool = False) -> None:
         """Something came: readers' timers start anew, or stand still while paused."""
         self._tell(lambda: setattr(self, "paused", paused))
+
+    def answer(self) -> None:
+        """All has come: what is left is our own work, and no reader's timer runs meanwhile."""
+        self.answered = True
+        self.step(paused=True)
 
     def announce(self, landing: Landing) -> None:
         """The answer is there; readers take it at the end of the flight, or in HANDOVER_WAIT seconds."""
@@ -169,19 +176,25 @@ class Flights:
 
     def __init__(self, folder: Path) -> None:
         self._by_key: dict[str, Flight] = {}
-        self._lock = threading.Lock()
+        # Reentrant: while we are in here the garbage collector may end a dead loop's flight, and a signal handler ask.
+        self._lock = threading.RLock()
         self._landed = threading.Condition(self._lock)
         self._guards: set[asyncio.Task[None]] = set()
+        self._waiting: list[tuple[set[Flight], Callable[[], None]]] = []
         self._leases = Leases(folder)
+        # Never the bound methods of today's lock: in a forked child it is another one, and that child may fork too.
         os.register_at_fork(
-            before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._begin_anew
+            before=lambda: self._lock.acquire(),
+            after_in_parent=lambda: self._lock.release(),
+            after_in_child=self._begin_anew,
         )
 
     def _begin_anew(self) -> None:
         # The child has neither the parent's threads nor its locks: its flights are not ours.
         self._by_key.clear()
         self._guards.clear()
-        self._lock = threading.Lock()
+        self._waiting.clear()
+        self._lock = threading.RLock()
         self._landed = threading.Condition(self._lock)
 
     def board(self, key: str, credential: bytes, loop: asyncio.AbstractEventLoop | None) -> tuple[Flight, bool]:
@@ -197,9 +210,11 @@ class Flights:
                 if not stuck and not (flight.loop is not None and flight.loop.is_closed()):
                     flight.board()
                     return flight, False
-            flight = self._by_key[key] = Flight(key, credential, loop)
-            flight.board()
-            return flight, True
+            new = Flight(key, credential, loop)
+            new.leased = flight is not None and flight.leased  # of the process, and the last to end drops it
+            new.board()
+            self._by_key[key] = new
+            return new, True
 
     def try_lease(self, flight: Flight) -> bool:
         """True when this process may fly the key now.
@@ -207,11 +222,18 @@ class Flights:
         Also when leases cannot be had, in a folder that cannot be written: one flight per key in this process still
         holds.
         """
-        try:
-            flight.leased = self._leases.take(flight.key)
-        except OSError:
-            return True
-        return flight.leased
+        with self._lock:
+            try:
+                if not self._leases.take(flight.key):
+                    return False
+                holder = self._by_key.get(flight.key)
+                if holder is not None:  # a flight that was given up may get here beside the one that took its place
+                    holder.leased = True
+                else:  # no end would drop it, and other processes would wait for ever
+                    self._leases.drop(flight.key)
+            except OSError:
+                pass
+        return True
 
     def end(self, flight: Flight, landing: Landing) -> None:
         """The flight is over: off the registry, lease dropped, readers told. Idempotent."""
@@ -224,7 +246,9 @@ class Flights:
                     except OSError:
                         pass
             self._landed.notify_all()
+        flight.on_empty = None  # a cycle: the answer would stay in memory until the collector comes
         flight.end(landing)
+        self._call_those_who_waited_for(flight)
 
     def launch_thread(self, flight: Flight, work: Callable[[], Landing]) -> None:
         """Fly in a daemon thread; work does not raise.
@@ -261,6 +285,7 @@ class Flights:
             try:
                 landing = await work()
             finally:
+                stop_timer()
                 self.end(flight, landing)
 
         async def guard() -> None:
@@ -272,13 +297,24 @@ class Flights:
                 except asyncio.CancelledError:
                     until = until or time.monotonic() + drain_timeout
 
+        timers: list[asyncio.TimerHandle] = []
+
         def give_up() -> None:
-            if flight.passengers == 0:
+            if flight.passengers == 0 and not flight.answered:
                 task.cancel()
+
+        def start_timer() -> None:
+            stop_timer()
+            if not flight.over:
+                timers.append(loop.call_later(finish_timeout, give_up))
+
+        def stop_timer() -> None:
+            while timers:
+                timers.pop().cancel()  # it would keep the answer in memory until its time comes
 
         def on_empty() -> None:
             try:
-                loop.call_soon_threadsafe(loop.call_later, finish_timeout, give_up)
+                loop.call_soon_threadsafe(start_timer)
             except RuntimeError:
                 pass  # the loop is closed, and the flight with it
 
@@ -299,26 +335,47 @@ class Flights:
         with self._landed:
             while True:
                 here = asyncio._get_running_loop()
-                busy = [
-                    f for f in self._by_key.values() if f.loop is None or (f.loop is not here and f.loop.is_running())
-                ]
+                busy = sum(flight.loop is None or flight.loop is not here for flight in self._living())
                 left = deadline - time.monotonic()
                 if not busy or left <= 0:
-                    return len(busy)
+                    return busy
                 self._landed.wait(min(left, _TICK))
 
     async def wait_idle_async(self, timeout: float) -> int:
         """Like wait_idle, for a task: lets the running loop's own flights go on meanwhile."""
         deadline = time.monotonic() + timeout
         pause = 0.002
-        while self._by_key and time.monotonic() < deadline:
+        while self.count() and time.monotonic() < deadline:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.1)
-        return len(self._by_key)
+        return self.count()
 
     def count(self) -> int:
-        """Flights under way in this process."""
-        return len(self._by_key)
+        """Flights under way in this process, those of loops that stand still left out: they may never end."""
+        with self._lock:
+            return len(self._living())
+
+    def _living(self) -> list[Flight]:
+        return [flight for flight in self._by_key.values() if flight.loop is None or flight.loop.is_running()]
+
+    def after_own_flights(self, call: Callable[[], None]) -> None:
+        """Call once the flights of the running event loop have ended; at once when there are none."""
+        here = asyncio._get_running_loop()
+        with self._lock:
+            own = {flight for flight in self._living() if here is not None and flight.loop is here}
+            if own:
+                self._waiting.append((own, call))
+        if not own:
+            call()
+
+    def _call_those_who_waited_for(self, flight: Flight) -> None:
+        with self._lock:
+            for own, _ in self._waiting:
+                own.discard(flight)
+            calls = [call for own, call in self._waiting if not own]
+            self._waiting = [(own, call) for own, call in self._waiting if own]
+        for call in calls:
+            call()
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

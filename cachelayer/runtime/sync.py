@@ -67,6 +67,9 @@ class _CallerHands:
                     except Exception as error:  # no more threads: nobody may wait for a flight that never began
                         self._engine.fault("start a flight", error)
                         self._engine.flights.end(flight, Abandoned(fault=True))
+                    except BaseException:  # Ctrl-C, just now
+                        self._engine.flights.end(flight, Abandoned())
+                        raise
                 return Boarding(flight, started, flight.credential == credential)
             case Arrival(flight):
                 try:
@@ -96,9 +99,11 @@ class _FlightHands:
             case TakeLease():
                 return self._take_lease()
             case Send():
-                return self._exchange.send(
+                came = self._exchange.send(
                     lambda paused: self._flight.step(paused=paused), self._engine.rules.finish_timeout
                 )
+                self._flight.answer()
+                return came
             case Announce(landing):
                 return self._flight.announce(landing)
             case _:
