@@ -87,7 +87,7 @@ def transports(module: ModuleType) -> Transports:
             self.tells_when_it_waits = _tells_when_it_waits(module, inner)
 
         async def handle_async_request(self, request: Any) -> Any:
-            through = _before_serving(module, self._engine, request, needs_asyncio=True)
+            through = await _before_serving_async(module, self._engine, request)
             if through is None:
                 try:
                     exchange = _AsyncExchange(module, request, self._inner, self._hold)
@@ -137,6 +137,21 @@ def _before_serving(
     return None if reason is None else PassThrough(reason, None, _now(engine))
 
 
+async def _before_serving_async(module: ModuleType, engine: Engine, request: Any) -> PassThrough | None:
+    """The same for asyncio, where no large form is brought into memory while the loop waits."""
+    small = hasattr(request, "_content") or len(request.headers.get("content-length", "")) < _LARGE
+    if small or engine.disabled or engine.closed or not _in_asyncio():
+        return _before_serving(module, engine, request, needs_asyncio=True)
+    began = _now(engine)
+    try:
+        return await engine.workers.run(lambda: _before_serving(module, engine, request))
+    except BaseException:  # he leaves before the flow is asked, and so the flow cannot record it
+        engine.record_pass(PassThrough("cancelled", None, began), status=None, answer=None, sent=False)
+        raise
+
+
+_LARGE = 6
+"""Digits of a length. Reading forms of 100 kB and more takes longer than handing them to a thread and back."""
 _DIGITS = 18
 """Of a length; Python refuses to read numbers of more than 4,300."""
 

@@ -211,8 +211,10 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
         raise
     came = await Now()
     if isinstance(received, Failed):
-        spent = unknown if received.sent else None
-        await Record(_event(Outcome.ERROR, asked, began, came, broken, upstream=1, spent=spent, reason="raised"))
+        sent_at_all, spent = (1, unknown) if received.sent else (0, None)
+        await Record(
+            _event(Outcome.ERROR, asked, began, came, broken, upstream=sent_at_all, spent=spent, reason="raised")
+        )
         return Crashed(received.error)
 
     latency = came.monotonic - sent.monotonic
