@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -277,3 +279,25 @@ def test_an_answer_cut_off_by_the_transport(side: Side, cache: cachelayer.Cache,
         raised.append((str(caught.value)[:20], caught.value.request.url.path))
     assert raised[0] == raised[1]
     assert cache.stats().errors == 1
+
+
+@pytest.mark.parametrize("module", ["httpx", "httpx2"])
+def test_a_large_form_is_not_read_while_the_event_loop_waits(
+    module: str, cache: cachelayer.Cache, simulator: Simulator
+) -> None:
+    readers: set[int] = set()
+
+    class Noted(io.BytesIO):
+        def read(self, *size: Any) -> bytes:
+            readers.add(threading.get_ident())
+            return super().read(*size)
+
+    async def main() -> str:
+        async with cache.wrap(__import__(module).AsyncClient()) as client:
+            files = {"image": ("a.png", Noted(b"\x89PNG" + bytes(200_000)), "image/png")}
+            answer = await client.post(simulator.url + EDITS, data=FIELDS, files=files)
+            return str(answer.headers["x-cachelayer"])
+
+    assert asyncio.run(main()) == "MISS"
+    assert readers
+    assert threading.get_ident() not in readers
