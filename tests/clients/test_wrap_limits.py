@@ -73,7 +73,7 @@ def test_a_refused_connection_is_the_modules_own_error_for_all(
     assert all(error.request.url.path == PATH for error in errors)
     assert len({id(error) for error in errors}) == 5
     stats = cache.stats()
-    assert (stats.errors, stats.unpriced) == (5, 0)
+    assert (stats.errors, stats.unpriced, stats.upstream_calls) == (5, 0, 0)
 
 
 def test_a_joiner_of_the_other_module_gets_his_own_kind(cache: cachelayer.Cache) -> None:
