@@ -188,7 +188,7 @@ def test_ready_made_responses(side: Side, cache: cachelayer.Cache, how: str) -> 
         def handle(request: Any) -> Any:
             plain(request)
             headers = {"content-type": "application/json", "content-encoding": "gzip"}
-            return side.module.Response(200, content=gzip.compress(GOOD), headers=headers)
+            return side.module.Response(200, content=gzip.compress(GOOD, mtime=0), headers=headers)
 
     wrapped = cache.wrap(side.client(transport=side.transport(handle)))
     first = side.ask(wrapped, "http://provider.example" + PATH, json=body())
