@@ -187,7 +187,8 @@ def test_an_answer_that_cannot_be_decoded_comes_through(side: Side, cache: cache
 
 
 def test_a_coding_nobody_knows_is_not_stored(side: Side, cache: cachelayer.Cache, canned: Canned) -> None:
-    canned.answer = lambda _: Said(200, (JSON, ("content-encoding", "x-unknown")), b"\x00" + gzip.compress(GOOD, mtime=0))
+    coded = b"\x00" + gzip.compress(GOOD, mtime=0)
+    canned.answer = lambda _: Said(200, (JSON, ("content-encoding", "x-unknown")), coded)
     wrapped = cache.wrap(side.client())
     plain = side.ask(side.client(), canned.url + PATH, json=body()).content
     for _ in range(2):
