@@ -100,7 +100,7 @@ class _CallerHands:
                 finally:
                     flight.leave()
                 if isinstance(landing, Abandoned):
-                    self._engine.flights.end(flight, landing)
+                    self._engine.flights.strike(flight)
                 return landing
             case Canonicalize():
                 now: Moment = self._engine.perform(Now())

@@ -37,6 +37,7 @@ class Flight:
         """Readers' timers stand still: the request is being sent, under its own connect, write and pool timeouts."""
         self.passengers = 0
         self.leased = False
+        self._begun = False
         self.answered = False
         """The answer has come, and is being judged and stored: nobody's leaving ends that any more."""
         self.on_empty: Callable[[], None] | None = None
@@ -52,6 +53,19 @@ class Flight:
     def step(self, *, paused: bool = False) -> None:
         """Something came: readers' timers start anew, or stand still while paused."""
         self._tell(lambda: setattr(self, "paused", paused))
+
+    def begin(self) -> bool:
+        """The worker starts; False when the flight was called off before."""
+        with self._condition:
+            self._begun = not self.over
+            return self._begun
+
+    def call_off(self) -> bool:
+        """End the flight unless its worker has started; whether it was called off."""
+        with self._condition:
+            if not self._begun and not self.over:
+                self.landing, self.over = Abandoned(), True
+            return not self._begun
 
     def answer(self) -> None:
         """All has come: what is left is our own work, and no reader's timer runs meanwhile."""
@@ -235,8 +249,11 @@ class Flights:
                 pass
         return True
 
-    def end(self, flight: Flight, landing: Landing) -> None:
-        """The flight is over: off the registry, lease dropped, readers told. Idempotent."""
+    def strike(self, flight: Flight) -> None:
+        """Take a flight off the registry and drop its lease, so that another can start. Idempotent.
+
+        It is not ended: if its loop goes on after all, whoever started it there gets its answer, once.
+        """
         with self._lock:
             if self._by_key.get(flight.key) is flight:
                 del self._by_key[flight.key]
@@ -246,6 +263,10 @@ class Flights:
                     except OSError:
                         pass
             self._landed.notify_all()
+
+    def end(self, flight: Flight, landing: Landing) -> None:
+        """The flight is over: off the registry, lease dropped, readers told. Idempotent."""
+        self.strike(flight)
         flight.on_empty = None  # a cycle: the answer would stay in memory until the collector comes
         flight.end(landing)
         self._call_those_who_waited_for(flight)
@@ -258,7 +279,8 @@ class Flights:
         """
 
         def run() -> None:
-            self.end(flight, work())
+            if flight.begin():
+                self.end(flight, work())
 
         watch_exit()
         context = contextvars.copy_context()

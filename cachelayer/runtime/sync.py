@@ -67,8 +67,9 @@ class _CallerHands:
                     except Exception as error:  # no more threads: nobody may wait for a flight that never began
                         self._engine.fault("start a flight", error)
                         self._engine.flights.end(flight, Abandoned(fault=True))
-                    except BaseException:  # Ctrl-C, just now
-                        self._engine.flights.end(flight, Abandoned())
+                    except BaseException:  # Ctrl-C, just now; the thread may be running all the same
+                        if flight.call_off():
+                            self._engine.flights.end(flight, Abandoned())
                         raise
                 return Boarding(flight, started, flight.credential == credential)
             case Arrival(flight):
@@ -77,7 +78,7 @@ class _CallerHands:
                 finally:
                     flight.leave()
                 if isinstance(landing, Abandoned):
-                    self._engine.flights.end(flight, landing)
+                    self._engine.flights.strike(flight)
                 return landing
             case _:
                 return self._engine.perform(effect)

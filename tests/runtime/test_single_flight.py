@@ -271,7 +271,9 @@ def test_joiner_starts_anew_when_the_flights_loop_is_closed(cache: cachelayer.Ca
     simulator.release()
     thread.join()
     assert outcomes == ["MISS"]
-    loop.run_until_complete(asyncio.wait_for(task, 30))
+    assert loop.run_until_complete(asyncio.wait_for(task, 30)).headers["x-cachelayer"] == "MISS"
+    stats = cache.stats()
+    assert (stats.requests, stats.misses, stats.saved_usd) == (2, 2, 0)
     loop.run_until_complete(client.aclose())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
