@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,31 +14,13 @@ from cachelayer.cli.places import existing_folder
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, note, print_json
 from cachelayer.core.errors import LedgerError, NewerFormat, StoreError
+from cachelayer.core.reasons import meaning_of
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-MEANINGS: Mapping[str, str] = {
-    "blocked": "the provider refused the content",
-    "body-too-large": "the request is larger than max_body",
-    "closed": "the cache was closed",
-    "incomplete": "the answer broke off",
-    "internal-error": "a fault of cachelayer; the call went on without it",
-    "malformed": "the request cannot be read",
-    "no-image": "the answer has fewer images than were asked for",
-    "no-room": "the answer does not fit in the size limit",
-    "operation-off": "an operation that is not cached (setting: operations)",
-    "reference-unknown": "a reference image by URL, whose content is not known",
-    "stateful": "the answer depends on more than the request",
-    "stream": "streams are passed through",
-    "tier-down": "the store could not be used",
-    "truncated": "the answer was cut short by a limit",
-    "unrecognised": "no image call that cachelayer knows",
-}
-"""Reasons of the ledger in plain words. A reason without an entry here is shown as it is."""
 
 ROOMY = 100
 """Columns from which the table of groups has two spaces between its eight figures."""
@@ -228,7 +210,7 @@ def _reasons(reasons: list[tuple[str, str, int]]) -> Table:
     table.add_column("Requests", justify="right", no_wrap=True)
     table.add_column("Because", style="dim", overflow="fold")
     for outcome, reason, count in reasons:
-        table.add_row(visible(reason), outcome, f"{count:,}", _meaning(reason))
+        table.add_row(visible(reason), outcome, f"{count:,}", visible(meaning_of(reason)))
     return table
 
 
@@ -244,12 +226,6 @@ def _table(*, tight: bool = False) -> Table:
         show_edge=False,
         header_style="bold",
     )
-
-
-def _meaning(reason: str) -> str:
-    if reason.startswith("status-"):
-        return f"the provider answered with status {visible(reason.removeprefix('status-'))}"
-    return MEANINGS.get(reason, "")
 
 
 def _footers(report: Report) -> Iterable[str]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import json_text, visible
-from cachelayer.cli.report import MEANINGS
 from cachelayer.cli.screen import console, print_json
 from cachelayer.core.model import Request
+from cachelayer.core.reasons import meaning_of
 
 if TYPE_CHECKING:
     from cachelayer.cache import Cache
@@ -41,7 +41,7 @@ def explain(path: Path | None, file: str, *, as_json: bool) -> None:
 
     screen = console()
     if found.reason is not None:
-        meaning = MEANINGS.get(found.reason)
+        meaning = meaning_of(found.reason)
         screen.print(Text(f"Not cached: {found.reason}" + (f" ({meaning})" if meaning else "")))
     if found.key is not None:
         screen.print(Text(f"Key        {found.key}"), soft_wrap=True)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from cachelayer.clients.httpx_answer import pairs, passed, record, response_of
 from cachelayer.core.effects import Failed, Moment, Now, PassThrough, Received
 from cachelayer.core.model import Answer, Request
+from cachelayer.core.reasons import Reason
 from cachelayer.runtime.aio import serve_async
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import Progress
@@ -55,7 +56,7 @@ def transports(module: ModuleType) -> Transports:
                     reply = serve_sync(self._engine, exchange)
                 except Exception as error:
                     self._engine.fault("serve", error)
-                    through = PassThrough("internal-error", None, _now(self._engine))
+                    through = PassThrough(Reason.INTERNAL_ERROR, None, _now(self._engine))
                 else:
                     if not isinstance(reply, PassThrough):
                         return response_of(module, reply, request)
@@ -94,7 +95,7 @@ def transports(module: ModuleType) -> Transports:
                     reply = await serve_async(self._engine, exchange)
                 except Exception as error:
                     self._engine.fault("serve", error)
-                    through = PassThrough("internal-error", None, _now(self._engine))
+                    through = PassThrough(Reason.INTERNAL_ERROR, None, _now(self._engine))
                 else:
                     if not isinstance(reply, PassThrough):
                         return response_of(module, reply, request)
@@ -127,11 +128,11 @@ def _before_serving(
     module: ModuleType, engine: Engine, request: Any, *, needs_asyncio: bool = False
 ) -> PassThrough | None:
     """Why the flow is not even asked: None when it is. A body that is not in memory yet is read here if it may be."""
-    reason = None
+    reason: str | None = None
     if engine.disabled:
-        reason = "disabled"
+        reason = Reason.DISABLED
     elif needs_asyncio and not _in_asyncio():
-        reason = "not-asyncio"
+        reason = Reason.NOT_ASYNCIO
     elif not hasattr(request, "_content"):
         reason = _read_body(module, engine, request)
     return None if reason is None else PassThrough(reason, None, _now(engine))
@@ -146,7 +147,7 @@ async def _before_serving_async(module: ModuleType, engine: Engine, request: Any
     try:
         return await engine.workers.run(lambda: _before_serving(module, engine, request))
     except BaseException:  # he leaves before the flow is asked, and so the flow cannot record it
-        engine.record_pass(PassThrough("cancelled", None, began), status=None, answer=None, sent=False)
+        engine.record_pass(PassThrough(Reason.CANCELLED, None, began), status=None, answer=None, sent=False)
         raise
 
 
@@ -164,17 +165,17 @@ def _read_body(module: ModuleType, engine: Engine, request: Any) -> str | None:
     """
     if not isinstance(request.stream, module.ByteStream):
         if type(request.stream).__name__ != "MultipartStream":
-            return "body-not-replayable"
+            return Reason.BODY_NOT_REPLAYABLE
         length = request.headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):  # a part of unknown length: a pipe, which can be read only once
-            return "body-not-replayable"
+            return Reason.BODY_NOT_REPLAYABLE
         if len(length) > _DIGITS or int(length) > engine.rules.keys.max_body:
-            return "body-too-large"
+            return Reason.BODY_TOO_LARGE
     try:
         request.read()
     except Exception as error:
         engine.fault("read a request body", error)
-        return "body-not-replayable"
+        return Reason.BODY_NOT_REPLAYABLE
     return None
 
 

@@ -47,6 +47,7 @@ from cachelayer.core.effects import (
 )
 from cachelayer.core.model import Answer, Asked, Cost, Event, Outcome, Request
 from cachelayer.core.policy import bypass_reason, kept_headers
+from cachelayer.core.reasons import Reason
 
 # --- the caller's half ------------------------------------------------------------------------------------------------
 
@@ -61,12 +62,12 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
     asked = await Canonicalize(request)
     reason = bypass_reason(asked, operations)
     if reason is not None or not isinstance(asked, Asked):
-        return PassThrough(reason or "unrecognised", asked, began)
+        return PassThrough(reason or Reason.UNRECOGNISED, asked, began)
 
     try:
         found = await LookUp(asked)
     except BaseException:  # the caller leaves: cancelled, or interrupted
-        await Record(_event(Outcome.ERROR, asked, began, await Now(), 0, reason="cancelled"))
+        await Record(_event(Outcome.ERROR, asked, began, await Now(), 0, reason=Reason.CANCELLED))
         raise
     if isinstance(found, Found):
         return await _replay(Outcome.HIT, asked, began, found, found.broken)
@@ -79,12 +80,12 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
             landing = await Arrival(boarding.flight)
         except BaseException:  # the caller leaves: cancelled, or interrupted
             if not boarding.started:
-                await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason="cancelled"))
+                await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.CANCELLED))
             raise
 
         if isinstance(landing, Abandoned):
             if landing.fault:
-                return PassThrough("internal-error", asked, began)
+                return PassThrough(Reason.INTERNAL_ERROR, asked, began)
             continue
 
         if boarding.started:
@@ -103,7 +104,7 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
             case Fresh() if landing.good:
                 return await _coalesce(asked, began, landing, broken)
             case TimedOut():
-                await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason="read-timeout"))
+                await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.READ_TIMEOUT))
                 return landing
             case Fresh() | Crashed():
                 # A failure is shared only with callers who show the provider the same credentials: another key may
@@ -169,7 +170,7 @@ async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int) ->
 async def _share_failure(asked: Asked, began: Moment, landing: Fresh | Crashed, broken: int) -> Reply:
     now = await Now()
     if isinstance(landing, Crashed):
-        await Record(_event(Outcome.ERROR, asked, began, now, broken, reason="raised"))
+        await Record(_event(Outcome.ERROR, asked, began, now, broken, reason=Reason.RAISED))
         return Crashed(landing.error, shared=True)
     came = landing.received.answer
     await Record(_event(Outcome.ERROR, asked, began, now, broken, status=came.status, reason=landing.reason))
@@ -189,7 +190,7 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
         lease = await TakeLease(asked)
         found = await LookUp(asked)
     except BaseException:  # given up: nobody has waited for a long time
-        await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason="abandoned"))
+        await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.ABANDONED))
         raise
     if isinstance(found, Found):
         outcome = Outcome.COALESCED if lease.waited else Outcome.HIT
@@ -197,7 +198,7 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
         return Stored(found, lease.waited)
     if lease.waited and not lease.wanted:
         # Another process flew and failed, and everybody here has left: nobody asks for this image any more.
-        await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason="cancelled"))
+        await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.CANCELLED))
         return Abandoned()
     broken = max(broken, found.broken)
 
@@ -207,13 +208,15 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
         received = await Send()
     except BaseException:
         gone = await Now()
-        await Record(_event(Outcome.ERROR, asked, began, gone, broken, upstream=1, spent=unknown, reason="abandoned"))
+        await Record(
+            _event(Outcome.ERROR, asked, began, gone, broken, upstream=1, spent=unknown, reason=Reason.ABANDONED)
+        )
         raise
     came = await Now()
     if isinstance(received, Failed):
         sent_at_all, spent = (1, unknown) if received.sent else (0, None)
         await Record(
-            _event(Outcome.ERROR, asked, began, came, broken, upstream=sent_at_all, spent=spent, reason="raised")
+            _event(Outcome.ERROR, asked, began, came, broken, upstream=sent_at_all, spent=spent, reason=Reason.RAISED)
         )
         return Crashed(received.error)
 

@@ -10,6 +10,7 @@ from blake3 import blake3
 from cachelayer.core.canon import KEY_VERSION
 from cachelayer.core.entry import Entry
 from cachelayer.core.model import Asked, Cost, Headers, Outcome, Request, Unkeyed
+from cachelayer.core.reasons import Reason
 
 HANDOVER_WAIT = 1.0
 """Seconds that an answer waits for its entry to be committed (DESIGN section 3, rule 5)."""
@@ -68,11 +69,11 @@ def bypass_reason(asked: Asked | Unkeyed, operations: Collection[str]) -> str | 
     if isinstance(asked, Unkeyed):
         return asked.reason
     if asked.operation not in operations:
-        return "operation-off"
+        return Reason.OPERATION_OFF
     if asked.refusal is not None:
         return asked.refusal
     # Streams are recognised and keyed apart, but their answers are not stored yet.
-    return "stream" if asked.stream else None
+    return Reason.STREAM if asked.stream else None
 
 
 def is_servable(entry: Entry, asked: Asked) -> bool:

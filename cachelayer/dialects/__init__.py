@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
+from cachelayer.core.reasons import Reason
 from cachelayer.dialects import gemini, gemini_answer, openai_answer, openai_images
 from cachelayer.dialects.envelope import is_encoded, target_of
 from cachelayer.dialects.form import NotKeyed, Recognised, asked
@@ -25,23 +26,23 @@ def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
     """
     target = target_of(request.url) if request.method == "POST" else None
     if target is None:
-        return Unkeyed("unrecognised")
+        return Unkeyed(Reason.UNRECOGNISED)
     for dialect in _REQUESTS.values():
         seen = dialect.recognise(target)
         if seen is not None:
             break
     else:
-        return Unkeyed("unrecognised", host=target.host)
+        return Unkeyed(Reason.UNRECOGNISED, host=target.host)
     try:
         if len(request.body) > rules.max_body:
-            raise NotKeyed("body-too-large")
+            raise NotKeyed(Reason.BODY_TOO_LARGE)
         if is_encoded(request.headers):
-            raise NotKeyed("content-encoding")
+            raise NotKeyed(Reason.CONTENT_ENCODING)
         return asked(seen, dialect.understand(seen, request, rules), request, rules)
     except NotKeyed as reason:
         return _unkeyed(str(reason), seen)
     except (ValueError, RecursionError, MemoryError):
-        return _unkeyed("malformed", seen)
+        return _unkeyed(Reason.MALFORMED, seen)
 
 
 def _unkeyed(reason: str, seen: Recognised) -> Unkeyed:
@@ -51,5 +52,5 @@ def _unkeyed(reason: str, seen: Recognised) -> Unkeyed:
 def read(asked: Asked, answer: Answer) -> Reading:
     """What an answer means: good or why not, what was billed, where its images lie. One parse; never raises."""
     if asked.stream and answer.status == 200:
-        return Reading("stream")
+        return Reading(Reason.STREAM)
     return _ANSWERS[asked.dialect](asked, answer)

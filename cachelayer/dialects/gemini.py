@@ -10,6 +10,7 @@ from typing import Final
 
 from cachelayer.core.model import Json, KeyRules, Operation, Request
 from cachelayer.core.prompt import normalize
+from cachelayer.core.reasons import Reason
 from cachelayer.dialects.envelope import Target, content_type, is_json, without_version
 from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json, without_ignored
 from cachelayer.dialects.gemini_schema import BODY, TOOL
@@ -62,7 +63,7 @@ def recognise(target: Target) -> Recognised | None:
 def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understood:
     """What a recognised request asks for. Raises NotKeyed or Malformed."""
     if not is_json(content_type(request.headers)):
-        raise NotKeyed("content-type")
+        raise NotKeyed(Reason.CONTENT_TYPE)
     raw = parse_json(request.body)
     body = fold(BODY, raw)
     tier = body.get("serviceTier")
@@ -115,7 +116,7 @@ def _refusal(body: dict[str, Json]) -> str | None:
     for name, value in body.items():
         bare = _bare(name)
         if bare in _STATEFUL or (bare == "tools" and (name != "tools" or not _tools_are_local(value))):
-            return "stateful"
+            return Reason.STATEFUL
     parts = [part for part in _parts(body) if isinstance(part, dict)]
     # A file's address counts wherever it stands; any other address only where nobody knows what it says, because
     # prompts, arguments and tool answers speak of addresses too. Some gateways take an address for inlineData.data.
@@ -124,7 +125,7 @@ def _refusal(body: dict[str, Json]) -> str | None:
         or any(_bare(name) in _REFERENCE_BY_NAME for name, _ in strings(body))
         or any(is_url(text) for unknown in strangers(BODY, body) for _, text in strings(unknown))
     ):
-        return "reference-unknown"
+        return Reason.REFERENCE_UNKNOWN
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cachelayer.core.model import Answer, Asked, Json, Reading, Usage
+from cachelayer.core.reasons import Reason, status_reason
 from cachelayer.dialects.answer import is_image_data, listing, mapping, open_body, tokens
 from cachelayer.dialects.media import Piece
 
@@ -30,7 +31,7 @@ def read(asked: Asked, answer: Answer) -> Reading:
     """Judge an answer. Takes one parse; never raises."""
     opened = open_body(answer)
     if opened is None:
-        return Reading(f"status-{answer.status}" if answer.status != 200 else "incomplete")
+        return Reading(status_reason(answer.status) if answer.status != 200 else Reason.INCOMPLETE)
     document = opened.document
     candidates = [mapping(candidate) for candidate in listing(document.get("candidates"))]
     images: dict[int, str] = {}
@@ -64,29 +65,29 @@ def _refusal(
     asked: Asked, answer: Answer, document: Json, candidates: list[dict[str, Json]], counts: list[int], by_url: bool
 ) -> str | None:
     if answer.status != 200:
-        return f"status-{answer.status}"
+        return status_reason(answer.status)
     if mapping(document.get("promptFeedback")).get("blockReason"):
-        return "blocked"
+        return Reason.BLOCKED
     reasons = [candidate.get("finishReason") for candidate in candidates]
     if any(reason in _BLOCKED for reason in reasons if isinstance(reason, str)):
-        return "blocked"
+        return Reason.BLOCKED
     if "MAX_TOKENS" in reasons:
-        return "truncated"
+        return Reason.TRUNCATED
     if any(reason in _NO_IMAGE for reason in reasons if isinstance(reason, str)):
-        return "no-image"
+        return Reason.NO_IMAGE
     if not candidates or "error" in document or any(reason != "STOP" for reason in reasons) or -1 in counts:
-        return "incomplete"
+        return Reason.INCOMPLETE
     if asked.operation != "image":
         said = [
             any(mapping(part).get("thought") is not True for part in listing(mapping(one.get("content")).get("parts")))
             for one in candidates
         ]
-        return None if all(said) and len(candidates) >= asked.count else "incomplete"
+        return None if all(said) and len(candidates) >= asked.count else Reason.INCOMPLETE
     if by_url:
-        return "image-url"
+        return Reason.IMAGE_URL
     if not any(counts):
-        return "no-image"
-    return None if all(counts) and len(candidates) >= asked.count else "incomplete"
+        return Reason.NO_IMAGE
+    return None if all(counts) and len(candidates) >= asked.count else Reason.INCOMPLETE
 
 
 def _usage(value: Json) -> Usage | None:

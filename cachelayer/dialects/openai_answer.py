@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cachelayer.core.model import Answer, Asked, Json, Reading, Usage
+from cachelayer.core.reasons import Reason, status_reason
 from cachelayer.dialects.answer import is_image_data, listing, mapping, open_body, tokens
 from cachelayer.dialects.media import Piece
 
@@ -22,7 +23,7 @@ def read(asked: Asked, answer: Answer) -> Reading:
     """Judge an answer. Takes one parse; never raises."""
     opened = open_body(answer)
     if opened is None:
-        return Reading(f"status-{answer.status}" if answer.status != 200 else "incomplete")
+        return Reading(status_reason(answer.status) if answer.status != 200 else Reason.INCOMPLETE)
     document = opened.document
     named = document.get("output_format")
     mime = _MIMES.get(named, _UNNAMED) if isinstance(named, str) else _UNNAMED
@@ -41,15 +42,15 @@ def read(asked: Asked, answer: Answer) -> Reading:
     size, quality = document.get("size"), document.get("quality")
     refusal: str | None = None
     if answer.status != 200:
-        refusal = f"status-{answer.status}"
+        refusal = status_reason(answer.status)
     elif document.get("error"):
-        refusal = "incomplete"
+        refusal = Reason.INCOMPLETE
     elif by_url:
-        refusal = "image-url"
+        refusal = Reason.IMAGE_URL
     elif not data:
-        refusal = "no-image"
+        refusal = Reason.NO_IMAGE
     elif whole < len(data) or whole < asked.count:
-        refusal = "incomplete"
+        refusal = Reason.INCOMPLETE
     return Reading(
         refusal=refusal,
         images=whole,

@@ -13,6 +13,7 @@ from cachelayer.core.canon import digest_of, escape, is_reference, reference
 from cachelayer.core.jsonspan import Malformed
 from cachelayer.core.model import Json, KeyRules, Request
 from cachelayer.core.prompt import normalize
+from cachelayer.core.reasons import Reason
 from cachelayer.dialects import media, multipart
 from cachelayer.dialects.envelope import Target, content_type, is_form, is_json, without_version
 from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json, without_ignored
@@ -95,7 +96,7 @@ def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understoo
     elif edits and kind is not None and is_form(kind):
         raw = _form(request.body, kind[1].get("boundary", ""))
     else:
-        raise NotKeyed("content-type")
+        raise NotKeyed(Reason.CONTENT_TYPE)
     model = raw["model"] if isinstance(raw.get("model"), str) else seen.model or None
     has_auto = model is not None and _AUTO_MODELS in model.lower()
     auto = _AUTO["edits" if edits else "generations"] if has_auto else ()
@@ -169,12 +170,12 @@ def _image(value: Json) -> Json:
 
 def _refusal(body: dict[str, Json]) -> str | None:
     if any(_bare(name) in _STATEFUL for name in body):
-        return "stateful"
+        return Reason.STATEFUL
     if not all(_holds_content(one) for name in _IMAGES for one in _as_list(body.get(name))):
-        return "reference-unknown"
+        return Reason.REFERENCE_UNKNOWN
     rest = {name: value for name, value in body.items() if name not in ("prompt", *_BOOKKEEPING)}
     if any(is_url(text) or _bare(name) in _REFERENCE_BY_ID for name, text in strings(rest)):
-        return "reference-unknown"
+        return Reason.REFERENCE_UNKNOWN
     return None
 
 

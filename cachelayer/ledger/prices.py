@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cachelayer.core.model import Asked, Cost, Reading, Usage
+from cachelayer.core.reasons import Reason
 from cachelayer.ledger import overrides
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _list_cost(asked: Asked, reading: Reading, at: float, *, trusted: bool) -> C
     doubts: list[str] = []
     if not trusted and not _is_home(provider.id, asked.host):
         doubts.append(f"list price of {provider.id}, {asked.host or 'the host'} may charge another")
-    if asked.refusal == "stateful":
+    if asked.refusal == Reason.STATEFUL:
         doubts.append("tools and stored context are not counted")
     when = datetime.fromtimestamp(at, UTC)
     usage = reading.usage or Usage()
@@ -237,7 +238,11 @@ def _unbilled(refusal: str | None, *, flat: bool) -> bool:
     """Whether an answer that reports nothing billed is known to be free. One that was cut off is not."""
     if refusal is None:
         return False
-    return refusal.startswith("status-") or refusal == "blocked" or (flat and refusal in ("no-image", "truncated"))
+    return (
+        refusal.startswith("status-")
+        or refusal == Reason.BLOCKED
+        or (flat and refusal in (Reason.NO_IMAGE, Reason.TRUNCATED))
+    )
 
 
 def _spellings(model: str) -> tuple[str, ...]:

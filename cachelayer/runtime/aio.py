@@ -30,6 +30,7 @@ from cachelayer.core.effects import (
 from cachelayer.core.flow import fly, serve
 from cachelayer.core.model import Asked
 from cachelayer.core.policy import credential_of
+from cachelayer.core.reasons import Reason
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import AsyncExchange
 from cachelayer.runtime.flights import Flight
@@ -107,7 +108,7 @@ class _CallerHands:
                 try:
                     return await _perform(self._engine, effect)
                 except BaseException:  # he leaves before the flow knows what he asks, and so the flow cannot record it
-                    left = PassThrough("cancelled", None, now)
+                    left = PassThrough(Reason.CANCELLED, None, now)
                     self._engine.record_pass(left, status=None, answer=None, sent=False)
                     raise
             case _:

@@ -40,6 +40,7 @@ from cachelayer.core.model import (
     Unkeyed,
 )
 from cachelayer.core.policy import is_fresh, is_servable, kept_headers
+from cachelayer.core.reasons import Reason
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.flights import Flights
@@ -98,12 +99,12 @@ class Engine:
 
     def _canonicalize(self, request: Request) -> Asked | Unkeyed:
         if self.closed:
-            return Unkeyed("closed")
+            return Unkeyed(Reason.CLOSED)
         try:
             return dialects.ask(request, self.rules.keys)
         except Exception as error:
             self.fault("work out a key", error)
-            return Unkeyed("internal-error")
+            return Unkeyed(Reason.INTERNAL_ERROR)
 
     def _look_up(self, asked: Asked) -> Found | Absent:
         failures = self.tier.failures
@@ -137,7 +138,7 @@ class Engine:
             return dialects.read(asked, answer)
         except Exception as error:
             self.fault("judge an answer", error)
-            return Reading("internal-error")
+            return Reading(Reason.INTERNAL_ERROR)
 
     def _price(self, asked: Asked, reading: Reading) -> Cost | None:
         try:
@@ -170,7 +171,7 @@ class Engine:
             return self.tier.put(asked.key, encode(entry), blobs, canonical=asked.canonical, expires=expires)
         except Exception as error:
             self.fault("store an answer", error)
-            return "internal-error"
+            return Reason.INTERNAL_ERROR
 
     def record(self, event: Event, *, sync: bool = False) -> None:
         """Write an outcome to the ledger, and a line to the log when it saved something. Never raises."""

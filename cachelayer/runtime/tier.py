@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from cachelayer.core.errors import NoRoom
+from cachelayer.core.reasons import Reason
 from cachelayer.stores.base import Store
 
 T = TypeVar("T")
@@ -99,12 +100,12 @@ class Tier:
             except NoRoom as error:
                 # Not a failure of the tier: another, smaller answer may fit.
                 self._warn("store", error)
-                return "no-room"
+                return Reason.NO_ROOM
             return "kept"
 
         self._open_again()
         outcome = self._try(self._writes, "write", write)
-        return None if outcome == "kept" else outcome or "tier-down"
+        return None if outcome == "kept" else outcome or Reason.TIER_DOWN
 
     def close(self) -> None:
         """Close the store, if there is one, for good. Raises what the store raises."""
