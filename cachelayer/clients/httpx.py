@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from cachelayer.clients.httpx_answer import pairs, passed, record, response_of
+from cachelayer.clients.httpx_timer import AsyncReadTimeout, SyncReadTimeout
 from cachelayer.core.effects import Failed, Moment, Now, PassThrough, Received
 from cachelayer.core.model import Answer, Request
 from cachelayer.core.reasons import Reason
@@ -197,11 +198,13 @@ class _Exchange:
         self.read_timeout: float | None = request.extensions.get("timeout", {}).get("read")
         self._tells = _tells_when_it_waits(module, inner)
 
-    def _copy(self, finish_timeout: float, trace: Callable[..., Any]) -> Any:
+    def _copy(self, finish_timeout: float, trace: Callable[..., Any], read_timeout: _ReadTimeout, told: _Told) -> Any:
         extensions = dict(self._original.extensions)
         timeout = dict(extensions.get("timeout", {}))
         if timeout.get("read") is not None:
             timeout["read"] = max(timeout["read"], finish_timeout)
+            if self._tells:
+                timeout["read"] = read_timeout(timeout["read"], told.read)
         extensions["timeout"] = timeout
         if self._tells:
             extensions["trace"] = trace
@@ -289,26 +292,44 @@ def _failed(error: BaseException) -> Failed:
     return Failed(error, type(error).__name__ not in _CONNECTING)
 
 
-def _tell(progress: Progress, event: str) -> None:
-    if event.endswith(_WAITING):
-        progress(False)
-    elif event.endswith(_SENDING):
-        progress(True)
+_ReadTimeout = Callable[[float, Callable[[], None]], Any]
+
+
+class _Told:
+    """What a transport tells of its way, passed on to those who wait."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._waits = False
+
+    def event(self, name: str) -> None:
+        """A trace event."""
+        if name.endswith(_WAITING):
+            self._waits = True
+            self._progress(False)
+        elif name.endswith(_SENDING):
+            self._waits = False
+            self._progress(True)
+
+    def read(self) -> None:
+        """A read from the socket begins: whatever was waited for before has come."""
+        if self._waits:
+            self._progress(False)
 
 
 class _SyncExchange(_Exchange):
     def send(self, progress: Progress, finish_timeout: float) -> Received | Failed:
-        theirs = self._original.extensions.get("trace")
+        theirs, told = self._original.extensions.get("trace"), _Told(progress)
 
         def trace(name: str, info: Any) -> None:
-            _tell(progress, name)
+            told.event(name)
             if theirs is not None:
                 theirs(name, info)
 
         self._hold.enter()
         try:
             progress(self._tells)
-            response = self._inner.handle_request(self._copy(finish_timeout, trace))
+            response = self._inner.handle_request(self._copy(finish_timeout, trace, SyncReadTimeout, told))
             if hasattr(response, "_content"):
                 return self._received(response, response.content)
             try:
@@ -328,17 +349,17 @@ class _SyncExchange(_Exchange):
 
 class _AsyncExchange(_Exchange):
     async def send(self, progress: Progress, finish_timeout: float) -> Received | Failed:
-        theirs = self._original.extensions.get("trace")
+        theirs, told = self._original.extensions.get("trace"), _Told(progress)
 
         async def trace(name: str, info: Any) -> None:
-            _tell(progress, name)
+            told.event(name)
             if theirs is not None:
                 await theirs(name, info)
 
         self._hold.enter()
         try:
             progress(self._tells)
-            response = await self._inner.handle_async_request(self._copy(finish_timeout, trace))
+            response = await self._inner.handle_async_request(self._copy(finish_timeout, trace, AsyncReadTimeout, told))
             if hasattr(response, "_content"):
                 return self._received(response, response.content)
             try:
