@@ -1,4 +1,4 @@
-"""Point by point as without the cache: a caller's read timeout starts anew whenever anything comes from the provider."""
+"""As without the cache: a caller's read timeout starts anew whenever anything comes from the provider."""
 
 from __future__ import annotations
 
