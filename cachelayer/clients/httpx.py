@@ -205,16 +205,17 @@ class _Exchange:
     def __init__(self, module: ModuleType, request: Any, inner: Any, hold: Hold) -> None:
         self._module, self._original, self._inner, self._hold = module, request, inner, hold
         self.request = Request(request.method, str(request.url), pairs(request.headers), request.content)
-        self.read_timeout: float | None = request.extensions.get("timeout", {}).get("read")
+        given = request.extensions.get("timeout", {}).get("read")
+        # A number of its own kind where another cache of ours stands before this one (httpx_timer.py).
+        self.read_timeout: float | None = None if given is None else float(given)
         self._tells = _tells_when_it_waits(module, inner)
 
     def _copy(self, finish_timeout: float, trace: Callable[..., Any], read_timeout: _ReadTimeout, told: _Told) -> Any:
         extensions = dict(self._original.extensions)
         timeout = dict(extensions.get("timeout", {}))
-        if timeout.get("read") is not None:
-            timeout["read"] = max(timeout["read"], finish_timeout)
-            if self._tells:
-                timeout["read"] = read_timeout(timeout["read"], told.read)
+        if self.read_timeout is not None:
+            lifted = max(self.read_timeout, finish_timeout)
+            timeout["read"] = read_timeout(lifted, told.read) if self._tells else lifted
         extensions["timeout"] = timeout
         if self._tells:
             extensions["trace"] = trace
