@@ -29,6 +29,7 @@ class Hold:
     def __init__(self, owner: object, is_closed: Callable[[], bool], *, asynchronous: bool) -> None:
         self._owner, self._is_closed = owner, is_closed
         self._names = _ASYNC if asynchronous else _SYNC
+        self._twin_closed = False
 
     def enter(self, transport: Any, flight: object) -> None:
         """A flight begins to use a transport. flight: an object of its own (one that may fly twice needs two)."""
@@ -50,12 +51,13 @@ class Hold:
                 return []
             del _held[id(transport)]
             held.restore()
-        if self._reads_closed():
+        if self._twin_closed or self._reads_closed():  # before the flight had begun to use the transport, maybe
             held.note(transport)
         return [getattr(one, self._names[0]) for one in held.closing]
 
     def may_close(self, transport: Any) -> bool:
-        """True: no flight uses the transport, close it now. False: the last flight will."""
+        """The twin is being closed. True: no flight uses the transport, close it now. False: the last flight will."""
+        self._twin_closed = True
         with _lock:
             held = _held.get(id(transport))
             if held is None:
