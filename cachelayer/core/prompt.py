@@ -32,8 +32,8 @@ _SINGLETON = re.compile(
     "\ufa15-\ufa1e\ufa20\ufa22\ufa25\ufa26\ufa2a-\ufa6d\ufa70-\ufad9\U0002f800-\U0002fa1d])"
 )
 """Characters whose canonical decomposition is ONE other (1,035 of Unicode 15). NFC would put that in their place,
-though it is drawn otherwise (CJK compatibility ideographs) or is another sign (ångström, Greek question mark). Written out:
-to ask unicodedata for them takes 0.35 s."""
+though it is drawn otherwise (CJK compatibility ideographs) or is another sign (ångström, Greek question mark).
+Written out: to ask unicodedata for them takes 0.35 s."""
 
 
 def normalize(parts: list[str], mode: Normalize) -> tuple[list[str], tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """Which parts of a text stand inside quotation marks. Only that lives here; what is done outside them is prompt.py's.
 
-What is quoted is drawn letter by letter, so a wrong guess is a wrong picture, and no guess only a needless miss: wherever
-a mark can be read in two ways the whole text is in doubt. Every decision goes by the kinds of the characters beside a
-mark, never by how much whitespace there is, so that collapsing whitespace changes none of them.
+What is quoted is drawn letter by letter, so a wrong guess is a wrong picture, and no guess only a needless miss:
+wherever a mark can be read in two ways the whole text is in doubt. Every decision goes by the kinds of the characters
+beside a mark, never by how much whitespace there is, so that collapsing whitespace changes none of them.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ _OPENING: Final = {
     "\u2e42": "\u201c\u201d",  # ⹂
 }
 """Marks that may also be an apostrophe, an inch, a foot, or close what another opened."""
+_APOSTROPHE: Final = "\u2019"
+_AFTER_A_WORD: Final = "\"'\uff07\u00b4\u2018\u2019\u201c\u201d\u2032\u2033"
+"""Of those, the ones that stand for inches, feet, an apostrophe."""
 _APOSTROPHES: Final = "'\uff07\u2018\u2019\u00b4"
 _ALWAYS_OPENING: Final = "\u201c\u2018\u201e\u201a\u00ab\u2039"
 """Of those, the ones that open in the middle of a script without spaces too."""
@@ -72,8 +75,8 @@ class Doubt(Exception):
 def quoted(text: str, whitespace: str) -> list[tuple[int, int]]:
     """Where quotations begin and end, their marks included, in order and apart from each other.
 
-    Raises Doubt where that cannot be told: a mark that is never closed, closes nothing, stands free, or is one of several
-    that could close.
+    Raises Doubt where that cannot be told: a mark that is never closed, closes nothing, stands free, or is one of
+    several that could close.
     """
     return _Reader(text, whitespace).read()
 
@@ -84,6 +87,8 @@ class _Reader:
         self._found: list[tuple[int, int]] = []
         self._used: set[str] = set()
         """Marks seen to open, to close or inside a quotation: a later one may be the true end of that."""
+        self._unsure: set[str] = set()
+        """Of those, the ones that stood inside, or closed after a digit: 12" may have been inches."""
 
     def read(self) -> list[tuple[int, int]]:
         position = 0
@@ -92,9 +97,15 @@ class _Reader:
             closing = self._closing_of(mark[0], mark.start())
             if closing is not None:
                 position = self._close(mark, closing)
-                self._found.append((mark.start(), position))
-                self._used.update(_MARKS.findall(self._text, mark.start(), position))
+                self._remember(mark.start(), position)
         return self._found
+
+    def _remember(self, start: int, end: int) -> None:
+        self._found.append((start, end))
+        self._used.update(_MARKS.findall(self._text, start, end))
+        self._unsure.update(_MARKS.findall(self._text, start + 1, end - 1))
+        if self._is_digit(end - 2):
+            self._unsure.add(self._text[end - 1])
 
     def _closing_of(self, mark: str, at: int) -> str | None:
         """What closes the quotation that a mark outside of any opens; None for one that is no quotation mark here."""
@@ -107,8 +118,12 @@ class _Reader:
             return _OPENING[mark]
         if mark in _APOSTROPHES and before == after == "word":
             return None
-        if before == "word" and after not in ("word", "dense") and mark not in self._used:
-            return None  # 6'2", 12", the dogs': after a letter or digit nothing opens
+        if mark == _APOSTROPHE and mark not in self._used and self._text.find(mark, at + 1) == -1:
+            return None  # ’til: nothing could close it
+        # After a letter or digit nothing opens; but it may close what seemed closed before.
+        sure = mark not in self._used or (self._is_digit(at - 1) and mark not in self._unsure)
+        if sure and mark in _AFTER_A_WORD and before == "word" and after in ("space", "sign"):
+            return None  # 6'2", 12", the dogs'
         if before in ("space", "sign") and after != "space" and mark in _OPENING:
             return _OPENING[mark]
         raise Doubt
@@ -139,6 +154,9 @@ class _Reader:
         if before == "space" or after == "word" or (after == "dense" and mark in (opening, *_APOSTROPHES)):
             raise Doubt
         return True
+
+    def _is_digit(self, at: int) -> bool:
+        return at >= 0 and unicodedata.category(self._text[at])[0] == "N"
 
     def _kind(self, at: int) -> _Kind:
         if not 0 <= at < len(self._text) or self._text[at] in self._whitespace:
