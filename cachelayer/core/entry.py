@@ -71,6 +71,8 @@ class Entry:
     model: str
     host: str
     images: int
+    scope: str = ""
+    """Where the answer came from; "" in a record that does not say."""
 
     @property
     def blobs(self) -> tuple[BlobRef, ...]:
@@ -188,6 +190,7 @@ def encode(entry: Entry) -> bytes:
             "model": entry.model,
             "host": entry.host,
             "images": entry.images,
+            "scope": entry.scope,
         },
         separators=(",", ":"),
     ).encode()
@@ -235,6 +238,7 @@ def decode(record: bytes) -> Entry:
             model=head["model"],
             host=head["host"],
             images=head["images"],
+            scope=head.get("scope", ""),
         )
     except Broken:
         raise

@@ -93,7 +93,7 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
                 case Fresh():
                     return Original(asked.key, landing.received, landing.reason)
                 case Stored():
-                    return await _replayed_by_flight(asked, landing)
+                    return await _replayed_by_flight(landing)
                 case Crashed() | TimedOut():
                     return landing
             assert_never(landing)
@@ -128,21 +128,22 @@ async def _replay(outcome: Outcome, asked: Asked, began: Moment, found: Found, b
             saved=entry.cost,
             images=entry.images,
             latency=entry.latency,
+            key=entry.key,
         )
     )
-    return _replay_of(outcome, asked, found, now)
+    return _replay_of(outcome, found, now)
 
 
-def _replay_of(outcome: Outcome, asked: Asked, found: Found, now: Moment) -> Replay:
+def _replay_of(outcome: Outcome, found: Found, now: Moment) -> Replay:
     entry = found.entry
     answer = Answer(entry.status, entry.headers, found.body)
-    return Replay(outcome, asked.key, answer, entry.created, now.unix, entry.cost, None)
+    return Replay(outcome, entry.key, answer, entry.created, now.unix, entry.cost, None)
 
 
-async def _replayed_by_flight(asked: Asked, landing: Stored) -> Replay:
+async def _replayed_by_flight(landing: Stored) -> Replay:
     """The starter's own flight found the entry: fly has recorded the outcome."""
     outcome = Outcome.COALESCED if landing.waited else Outcome.HIT
-    return _replay_of(outcome, asked, landing.found, await Now())
+    return _replay_of(outcome, landing.found, await Now())
 
 
 async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int) -> Replay:
@@ -194,7 +195,7 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
         raise
     if isinstance(found, Found):
         outcome = Outcome.COALESCED if lease.waited else Outcome.HIT
-        await _replay(outcome, asked, began, found, broken)
+        await _replay(outcome, asked, began, found, max(broken, found.broken))
         return Stored(found, lease.waited)
     if lease.waited and not lease.wanted:
         # Another process flew and failed, and everybody here has left: nobody asks for this image any more.
@@ -262,6 +263,7 @@ def _event(
     saved: Cost | None = None,
     images: int = 0,
     latency: float | None = None,
+    key: str | None = None,
 ) -> Event:
     return Event(
         outcome=outcome,
@@ -271,7 +273,7 @@ def _event(
         model=asked.model,
         size=asked.size,
         host=asked.host,
-        key=asked.key,
+        key=key or asked.key,
         reason=reason,
         status=status,
         upstream=upstream,

@@ -8,8 +8,9 @@ from typing import Final
 
 from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
 from cachelayer.core.reasons import Reason
+from cachelayer.core.scope import host_of, target_of
 from cachelayer.dialects import gemini, gemini_answer, openai_answer, openai_images
-from cachelayer.dialects.envelope import is_encoded, target_of
+from cachelayer.dialects.envelope import is_encoded
 from cachelayer.dialects.form import NotKeyed, Recognised, asked
 
 __all__ = ["ask", "read"]
@@ -46,7 +47,7 @@ def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
 
 
 def _unkeyed(reason: str, seen: Recognised) -> Unkeyed:
-    return Unkeyed(reason, seen.dialect, seen.scope.partition("/")[0], seen.model)
+    return Unkeyed(reason, seen.dialect, host_of(seen.scope), seen.model)
 
 
 def read(asked: Asked, answer: Answer) -> Reading:
