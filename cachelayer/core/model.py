@@ -125,7 +125,7 @@ class Asked:
     scope: str
     """Where the answer comes from: host[:port][/prefix][/locations/L], before pools are applied."""
     host: str
-    """host[:port] of the scope, lower case: what prices and reports go by."""
+    """host[:port] as in the URL (core/host.py): what prices and reports go by."""
     namespace: str
     count: int
     """Images asked for (n, candidateCount)."""

@@ -11,9 +11,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from cachelayer.core.canon import digest_of
+from cachelayer.core.host import VERSION
 from cachelayer.core.model import Headers, Json, KeyRules, Request
-
-_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
 
 _WHO_PAYS = """
     authorization proxy-authorization x-goog-api-key api-key x-api-key cookie
@@ -70,7 +69,7 @@ def target_of(url: str) -> Target | None:
 
 def without_version(segments: list[str]) -> list[str]:
     """Path segments before the API path, the API version dropped if it stands last."""
-    return segments[:-1] if segments and _VERSION.fullmatch(segments[-1]) else segments
+    return segments[:-1] if segments and VERSION.fullmatch(segments[-1]) else segments
 
 
 def pooled(scope: str, rules: KeyRules) -> str:

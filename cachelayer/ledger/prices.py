@@ -1,7 +1,7 @@
 """What one forwarded request cost. Pure: the figures come from the answer, the user and tables, never a
 network.
 
-Sources in order: the user's price per image for the host (``overrides``); the usage that the answer
+Sources in order: the user's price per image for the host (``own_prices``); the usage that the answer
 reports, at the list prices bundled with genai-prices; image tokens derived from size and quality, at the
 same list prices. What none of them can tell is ``unpriced``, never 0 and never a guess (docs/savings.md).
 """
@@ -15,9 +15,10 @@ from decimal import Context, Decimal, localcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from cachelayer.core.host import spellings
 from cachelayer.core.model import Asked, Cost, Reading, Usage
 from cachelayer.core.reasons import Reason
-from cachelayer.ledger import overrides
+from cachelayer.ledger import own_prices
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -65,11 +66,11 @@ class _Unpriced(Exception):
 class Prices:
     """Prices by the user's word and by the lists. Immutable, safe for threads.
 
-    overrides: the ``prices`` setting (grammar in ``overrides``). Raises ConfigError when it is wrong.
+    prices: the ``prices`` setting (grammar in ``own_prices``). Raises ConfigError when it is wrong.
     """
 
     def __init__(self, prices: Mapping[str, Any] | None = None) -> None:
-        self._rules = overrides.parse(prices or {})
+        self._rules = own_prices.parse(prices or {})
 
     def cost(self, asked: Asked, reading: Reading, *, at: float) -> Cost | None:
         """What the answer cost. None: nothing was billed (an error status or a block, without tokens and
@@ -78,8 +79,12 @@ class Prices:
         A refused or truncated answer is priced like a good one: it was billed. at: unix seconds, as list
         prices have dates. Never raises for any answer. The first call imports genai-prices (0.3 s).
         """
-        own = overrides.find(
-            self._rules, asked.host, _spellings(asked.model), asked.operation, reading.size or asked.size
+        own = own_prices.find(
+            self._rules,
+            spellings(asked.host, asked.scope),
+            _spellings(asked.model),
+            asked.operation,
+            reading.size or asked.size,
         )
         per_image = own if isinstance(own, Decimal) and asked.operation == "image" else None
         nothing = not reading.images if per_image is not None else not reading.images and not _has_tokens(reading.usage)
