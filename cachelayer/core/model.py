@@ -232,6 +232,26 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Bill:
+    """What one forwarded request cost, and what must be known to say what its answer saves another who asks the same:
+    he may have asked elsewhere, or in another tier."""
+
+    cost: Cost | None
+    """None: nothing was billed."""
+    listed: Cost | None
+    """The list price on that day, as if the host charged it; None where that is ``cost``."""
+    scope: str
+    """Where it was paid, and the host of it."""
+    host: str
+    images: int
+    size: str | None
+    """As the answer names it, else as asked for."""
+    tier: str | None
+    """The service tier, likewise."""
+    asked_tier: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One line of the ledger: how one request ended. No prompt text, no credential.
 
@@ -256,7 +276,7 @@ class Event:
     spent: Cost | None = None
     """What those cost; None when nothing was forwarded, or nothing was billed (the forward failed)."""
     saved: Cost | None = None
-    """What the entry that answered had cost; only on HIT and COALESCED."""
+    """What the answer would have cost this caller; only on HIT and COALESCED."""
     images: int = 0
     """Images in the answer that was handed over."""
     wait: float = 0.0

@@ -25,11 +25,13 @@ from cachelayer.core.effects import (
     Read,
     Record,
     RecordDurably,
+    Worth,
 )
 from cachelayer.core.entry import Broken, Entry, decode, encode, read_body, split
 from cachelayer.core.model import (
     Answer,
     Asked,
+    Bill,
     Cost,
     Event,
     KeyRules,
@@ -89,8 +91,10 @@ class Engine:
                 return self._read(asked, answer)
             case Price(asked, reading):
                 return self._price(asked, reading)
-            case Keep(asked, answer, reading, cost, latency):
-                return self._keep(asked, answer, reading, cost, latency)
+            case Worth(asked, bill):
+                return self._worth(asked, bill)
+            case Keep(asked, answer, reading, bill, latency):
+                return self._keep(asked, answer, reading, bill, latency)
             case Record(event):
                 return self.record(event)
             case RecordDurably(event):
@@ -140,14 +144,22 @@ class Engine:
             self.fault("judge an answer", error)
             return Reading(Reason.INTERNAL_ERROR)
 
-    def _price(self, asked: Asked, reading: Reading) -> Cost | None:
+    def _price(self, asked: Asked, reading: Reading) -> Bill:
         try:
-            return self.prices.cost(asked, reading, at=time.time())
+            return self.prices.bill(asked, reading, at=time.time())
         except Exception as error:
             self.fault("price an answer", error)
+            unknown = Cost(None, "unpriced", "internal error")
+            return Bill(unknown, None, asked.scope, asked.host, reading.images, asked.size, asked.tier, asked.tier)
+
+    def _worth(self, asked: Asked, bill: Bill) -> Cost:
+        try:
+            return self.prices.saved(asked, bill)
+        except Exception as error:
+            self.fault("price a saving", error)
             return Cost(None, "unpriced", "internal error")
 
-    def _keep(self, asked: Asked, answer: Answer, reading: Reading, cost: Cost | None, latency: float) -> str | None:
+    def _keep(self, asked: Asked, answer: Answer, reading: Reading, bill: Bill, latency: float) -> str | None:
         try:
             template, blobs = split(answer, reading)
             now = time.time()
@@ -161,12 +173,19 @@ class Engine:
                 status=answer.status,
                 headers=kept_headers(answer.headers),
                 template=template,
-                cost=cost or Cost(None, "unpriced", "nothing was billed"),
+                cost=bill.cost or Cost(None, "unpriced", "nothing was billed"),
                 latency=latency,
                 operation=asked.operation,
                 model=asked.model,
-                host=asked.host,
-                images=reading.images,
+                host=bill.host,
+                images=bill.images,
+                scope=bill.scope,
+                dialect=asked.dialect,
+                count=asked.count,
+                size=bill.size,
+                tier=bill.tier,
+                asked_tier=bill.asked_tier,
+                listed=bill.listed,
             )
             return self.tier.put(asked.key, encode(entry), blobs, canonical=asked.canonical, expires=expires)
         except Exception as error:
@@ -208,7 +227,7 @@ class Engine:
             spent = Cost(None, "unpriced", "the answer was passed through unread")
             if answer is not None:
                 reading = self._read(asked, answer)
-                spent, images = self._price(asked, reading), reading.images
+                spent, images = self._price(asked, reading).cost, reading.images
         self.record(
             Event(
                 outcome=Outcome.BYPASS,
