@@ -42,7 +42,9 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A whole, fresh entry and the body it rebuilds to."""
+    """A whole, fresh entry and the body it rebuilds to. Its key and scope are those of the pool's member that made it.
+
+    broken: damaged entries that were found before it."""
 
     entry: Entry
     body: bytes
@@ -51,7 +53,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No entry that could be served. broken: how many were there but damaged (0 or 1)."""
+    """No entry that could be served. broken: how many were there but damaged."""
 
     broken: int = 0
 
@@ -196,7 +198,7 @@ class Canonicalize(Effect[Asked | Unkeyed]):
 
 @dataclass(frozen=True, slots=True)
 class LookUp(Effect[Found | Absent]):
-    """A whole, fresh entry under the key, read through the tiers. Never raises."""
+    """A whole, fresh entry under his own key, or one at another member of the pool. Never raises."""
 
     blocking: ClassVar[bool] = True
     asked: Asked

@@ -72,7 +72,7 @@ class Entry:
     host: str
     images: int
     scope: str = ""
-    """Where the answer came from."""
+    """Where the answer came from; "" in a record that does not say."""
     dialect: str = ""
     count: int = 1
     """Images asked for."""
@@ -258,13 +258,13 @@ def decode(record: bytes) -> Entry:
             model=head["model"],
             host=head["host"],
             images=head["images"],
-            scope=head["scope"],
-            dialect=head["dialect"],
-            count=head["count"],
-            size=head["size"],
-            tier=head["tier"],
-            asked_tier=head["asked_tier"],
-            listed=None if head["listed"] is None else _decode_cost(head["listed"]),
+            scope=head.get("scope", ""),
+            dialect=head.get("dialect", ""),
+            count=head.get("count", 1),
+            size=head.get("size"),
+            tier=head.get("tier"),
+            asked_tier=head.get("asked_tier"),
+            listed=None if head.get("listed") is None else _decode_cost(head["listed"]),
         )
     except Broken:
         raise

@@ -130,22 +130,23 @@ async def _replay(outcome: Outcome, asked: Asked, began: Moment, found: Found, b
             saved=saved,
             images=entry.images,
             latency=entry.latency,
+            key=entry.key,
         )
     )
-    return _replay_of(outcome, asked, found, now, saved)
+    return _replay_of(outcome, found, now, saved)
 
 
-def _replay_of(outcome: Outcome, asked: Asked, found: Found, now: Moment, saved: Cost) -> Replay:
+def _replay_of(outcome: Outcome, found: Found, now: Moment, saved: Cost) -> Replay:
     entry = found.entry
     answer = Answer(entry.status, entry.headers, found.body)
-    return Replay(outcome, asked.key, answer, entry.created, now.unix, saved, None)
+    return Replay(outcome, entry.key, answer, entry.created, now.unix, saved, None)
 
 
 async def _replayed_by_flight(asked: Asked, landing: Stored) -> Replay:
     """The starter's own flight found the entry: fly has recorded the outcome."""
     outcome = Outcome.COALESCED if landing.waited else Outcome.HIT
     saved = await Worth(asked, landing.found.entry.bill)
-    return _replay_of(outcome, asked, landing.found, await Now(), saved)
+    return _replay_of(outcome, landing.found, await Now(), saved)
 
 
 async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int) -> Replay:
@@ -197,7 +198,7 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
         raise
     if isinstance(found, Found):
         outcome = Outcome.COALESCED if lease.waited else Outcome.HIT
-        await _replay(outcome, asked, began, found, broken)
+        await _replay(outcome, asked, began, found, max(broken, found.broken))
         return Stored(found, lease.waited)
     if lease.waited and not lease.wanted:
         # Another process flew and failed, and everybody here has left: nobody asks for this image any more.
@@ -265,6 +266,7 @@ def _event(
     saved: Cost | None = None,
     images: int = 0,
     latency: float | None = None,
+    key: str | None = None,
 ) -> Event:
     return Event(
         outcome=outcome,
@@ -274,7 +276,7 @@ def _event(
         model=asked.model,
         size=asked.size,
         host=asked.host,
-        key=asked.key,
+        key=key or asked.key,
         reason=reason,
         status=status,
         upstream=upstream,

@@ -141,6 +141,8 @@ class Asked:
     """Number of reference images in the request, masks included."""
     normalized: tuple[str, ...] = ()
     """The normalisation steps that changed the prompt: of ``nfc``, ``crlf``, ``strip``, ``collapse``."""
+    elsewhere: tuple[str, ...] = ()
+    """The keys under which other members of a pool would have the answer, in the order in which they are asked."""
 
 
 @dataclass(frozen=True, slots=True)

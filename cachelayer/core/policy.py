@@ -76,9 +76,9 @@ def bypass_reason(asked: Asked | Unkeyed, operations: Collection[str]) -> str | 
     return Reason.STREAM if asked.stream else None
 
 
-def is_servable(entry: Entry, asked: Asked) -> bool:
-    """Whether an entry says of itself that it answers this request."""
-    return entry.key == asked.key and entry.namespace == asked.namespace and entry.spec == KEY_VERSION
+def is_servable(entry: Entry, asked: Asked, key: str | None = None) -> bool:
+    """Whether an entry says of itself that it answers this request under the key that was looked up (his own: None)."""
+    return entry.key == (key or asked.key) and entry.namespace == asked.namespace and entry.spec == KEY_VERSION
 
 
 def is_fresh(entry: Entry, now: float, ttl: float | None) -> bool:

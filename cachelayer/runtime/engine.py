@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ class Engine:
         self.faults = 0
         """Failures of our own that a call went on without."""
         self._warned: set[str] = set()
+        self._damaged_elsewhere: set[str] = set()
+        """Keys of other members of a pool under which damage was found, and counted."""
 
     def perform(self, effect: Effect[Any]) -> Any:
         """The result of an effect that does not wait for others. Never raises for what the effect says never raises."""
@@ -111,21 +113,37 @@ class Engine:
             return Unkeyed(Reason.INTERNAL_ERROR)
 
     def _look_up(self, asked: Asked) -> Found | Absent:
+        broken = 0
+        for key in (asked.key, *asked.elsewhere):
+            found = self._look_under(key, asked)
+            # His own damaged entry is replaced by his flight. Another member's stays, and would count at every ask.
+            if key == asked.key or (found.broken and self._is_first_damage_of(key)):
+                broken += found.broken
+            if isinstance(found, Found):
+                return replace(found, broken=broken) if broken else found
+        return Absent(broken)
+
+    def _is_first_damage_of(self, key: str) -> bool:
+        known = key in self._damaged_elsewhere
+        self._damaged_elsewhere.add(key)
+        return not known
+
+    def _look_under(self, key: str, asked: Asked) -> Found | Absent:
         failures = self.tier.failures
-        record = self.tier.get(asked.key)
+        record = self.tier.get(key)
         for _ in range(3):
             if record is None:
                 return Absent()
             try:
                 entry = decode(record)
-                if not is_servable(entry, asked):
+                if not is_servable(entry, asked, key):
                     raise Broken("entry is somebody else's")
                 if not is_fresh(entry, time.time(), self.rules.ttl):
                     return Absent()
                 return Found(entry, read_body(entry, self.tier.get_blob))
             except Broken as damage:
                 # A writer may have replaced the entry, and a collector taken the old blobs, since we read the record.
-                newer = self.tier.get(asked.key)
+                newer = self.tier.get(key)
                 if self.tier.failures != failures:
                     return Absent()  # the tier is not there; nothing is known to be damaged
                 if newer == record:
