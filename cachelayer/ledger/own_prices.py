@@ -14,8 +14,9 @@ image.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final, Literal, get_args
 
@@ -71,6 +72,16 @@ def find(
         if rule is not None and (found := _find(rule, models, operation, size)) is not None:
             return found
     return None
+
+
+def as_argument(hosts: Iterable[str], price: str = "0.05") -> str:
+    """The setting to paste into a program, for hosts as reports name them."""
+    return f"Cache(prices={{{', '.join(f'{json.dumps(host)}: {json.dumps(price)}' for host in hosts)}}})"
+
+
+def as_toml(hosts: Iterable[str], price: str = "0.05") -> str:
+    """The same as the line to paste into cachelayer.toml."""
+    return f"prices = {{{', '.join(f'{json.dumps(host)} = {json.dumps(price)}' for host in hosts)}}}"
 
 
 def _find(rule: Rule, models: tuple[str, ...], operation: str, size: str | None) -> Decimal | ListPrice | None:

@@ -43,6 +43,7 @@ from cachelayer.core.model import (
 )
 from cachelayer.core.policy import is_fresh, is_servable, kept_headers
 from cachelayer.core.reasons import Reason
+from cachelayer.ledger import own_prices
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.flights import Flights
@@ -164,11 +165,27 @@ class Engine:
 
     def _price(self, asked: Asked, reading: Reading) -> Bill:
         try:
-            return self.prices.bill(asked, reading, at=time.time())
+            bill = self.prices.bill(asked, reading, at=time.time())
+            self._hint_at_price(asked, bill)
+            return bill
         except Exception as error:
             self.fault("price an answer", error)
             unknown = Cost(None, "unpriced", "internal error")
             return Bill(unknown, None, asked.scope, asked.host, reading.images, asked.size, asked.tier, asked.tier)
+
+    def _hint_at_price(self, asked: Asked, bill: Bill) -> None:
+        """At the first estimate of a host: what to paste, so that its figures become exact."""
+        if bill.cost is None or bill.cost.pricing != "estimated" or f"price {asked.host}" in self._warned:
+            return
+        self._warned.add(f"price {asked.host}")
+        price = "0.05" if asked.operation == "image" else "list"
+        _log.warning(
+            'what calls to %s cost is an estimate (%s): say what an image costs there, %s, or "list" where the list '
+            "price is right",
+            asked.host,
+            bill.cost.reason,
+            own_prices.as_argument([asked.host], price),
+        )
 
     def _worth(self, asked: Asked, bill: Bill) -> Cost:
         try:
