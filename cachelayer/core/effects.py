@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from cachelayer.core.entry import Entry
-from cachelayer.core.model import Answer, Asked, Cost, Event, Headers, Outcome, Reading, Request, Unkeyed
+from cachelayer.core.model import Answer, Asked, Bill, Cost, Event, Headers, Outcome, Reading, Request, Unkeyed
 
 T = TypeVar("T")
 
@@ -94,9 +94,8 @@ class Fresh:
     received: Received
     good: bool
     reason: str | None
-    cost: Cost | None
+    bill: Bill
     latency: float
-    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +244,20 @@ class Read(Effect[Reading]):
 
 
 @dataclass(frozen=True, slots=True)
-class Price(Effect[Cost | None]):
-    """What the forward cost; None: nothing was billed. Never raises."""
+class Price(Effect[Bill]):
+    """What the forward cost. Never raises."""
 
     blocking: ClassVar[bool] = True
     asked: Asked
     reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Worth(Effect[Cost]):
+    """What an answer that was paid for saves this caller, by the user's prices of today. Never raises."""
+
+    asked: Asked
+    bill: Bill
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +275,7 @@ class Keep(Effect[str | None]):
     asked: Asked
     answer: Answer
     reading: Reading
-    cost: Cost | None
+    bill: Bill
     latency: float
 
 

@@ -44,6 +44,7 @@ from cachelayer.core.effects import (
     Stored,
     TakeLease,
     TimedOut,
+    Worth,
 )
 from cachelayer.core.model import Answer, Asked, Cost, Event, Outcome, Request
 from cachelayer.core.policy import bypass_reason, kept_headers
@@ -93,7 +94,7 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
                 case Fresh():
                     return Original(asked.key, landing.received, landing.reason)
                 case Stored():
-                    return await _replayed_by_flight(landing)
+                    return await _replayed_by_flight(asked, landing)
                 case Crashed() | TimedOut():
                     return landing
             assert_never(landing)
@@ -117,6 +118,7 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
 
 async def _replay(outcome: Outcome, asked: Asked, began: Moment, found: Found, broken: int) -> Replay:
     entry, now = found.entry, await Now()
+    saved = await Worth(asked, entry.bill)
     await Record(
         _event(
             outcome,
@@ -125,32 +127,33 @@ async def _replay(outcome: Outcome, asked: Asked, began: Moment, found: Found, b
             now,
             broken,
             status=entry.status,
-            saved=entry.cost,
+            saved=saved,
             images=entry.images,
             latency=entry.latency,
             key=entry.key,
         )
     )
-    return _replay_of(outcome, found, now)
+    return _replay_of(outcome, found, now, saved)
 
 
-def _replay_of(outcome: Outcome, found: Found, now: Moment) -> Replay:
+def _replay_of(outcome: Outcome, found: Found, now: Moment, saved: Cost) -> Replay:
     entry = found.entry
     answer = Answer(entry.status, entry.headers, found.body)
-    return Replay(outcome, entry.key, answer, entry.created, now.unix, entry.cost, None)
+    return Replay(outcome, entry.key, answer, entry.created, now.unix, saved, None)
 
 
-async def _replayed_by_flight(landing: Stored) -> Replay:
+async def _replayed_by_flight(asked: Asked, landing: Stored) -> Replay:
     """The starter's own flight found the entry: fly has recorded the outcome."""
     outcome = Outcome.COALESCED if landing.waited else Outcome.HIT
-    return _replay_of(outcome, landing.found, await Now())
+    saved = await Worth(asked, landing.found.entry.bill)
+    return _replay_of(outcome, landing.found, await Now(), saved)
 
 
 async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int) -> Replay:
     """A joiner gets what a hit gets: the decoded body, without what belonged to the starter alone."""
     now = await Now()
     came = landing.received.answer
-    saved = landing.cost or Cost(None, "unpriced", "nothing was billed")
+    saved = await Worth(asked, landing.bill)
     await Record(
         _event(
             Outcome.COALESCED,
@@ -160,7 +163,7 @@ async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int) ->
             broken,
             status=came.status,
             saved=saved,
-            images=landing.images,
+            images=landing.bill.images,
             latency=landing.latency,
         )
     )
@@ -223,9 +226,9 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
 
     latency = came.monotonic - sent.monotonic
     reading = await Read(asked, received.answer)
-    cost = await Price(asked, reading)
+    bill = await Price(asked, reading)
     good = reading.refusal is None
-    await Announce(Fresh(received, good, reading.refusal, cost, latency, reading.images))
+    await Announce(Fresh(received, good, reading.refusal, bill, latency))
     miss = _event(
         Outcome.MISS,
         asked,
@@ -234,19 +237,19 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
         broken,
         status=received.answer.status,
         upstream=1,
-        spent=cost,
+        spent=bill.cost,
         images=reading.images,
         latency=latency,
         reason=reading.refusal,
     )
     if not good:
         await Record(miss)
-        return Fresh(received, good, reading.refusal, cost, latency, reading.images)
+        return Fresh(received, good, reading.refusal, bill, latency)
 
     # The ledger first: an entry whose cost no ledger knows would show savings that nobody can check.
     await RecordDurably(miss)
-    not_kept = await Keep(asked, received.answer, reading, cost, latency)
-    return Fresh(received, good, not_kept, cost, latency, reading.images)
+    not_kept = await Keep(asked, received.answer, reading, bill, latency)
+    return Fresh(received, good, not_kept, bill, latency)
 
 
 def _event(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
+from cachelayer.core.host import VERSION
 from cachelayer.core.model import Json
 
-_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
 _LOCATIONS: Final = "locations"
 _NAME: Final = "name:"
 _POOL: Final = "$pool"
@@ -62,11 +61,11 @@ def scope_of(host: str, before: list[str], location: str | None = None) -> str:
 
 
 def _without_version(segments: list[str]) -> list[str]:
-    return segments[:-1] if segments and _VERSION.fullmatch(segments[-1]) else segments
+    return segments[:-1] if segments and VERSION.fullmatch(segments[-1]) else segments
 
 
-def host_of(scope: str) -> str:
-    """host[:port] of a scope."""
+def authority_of(scope: str) -> str:
+    """The first part of a scope: the host, its port spelled out unless it is https on 443."""
     return scope.partition("/")[0]
 
 
@@ -131,7 +130,7 @@ def places(scope: str, pools: tuple[tuple[str, ...], ...]) -> list[tuple[Json, s
     """
     pool = _by_scope(pools).get(scope) if pools else None
     if pool is None:
-        return [(scope, host_of(scope))]
-    own: list[tuple[Json, str]] = [] if pool.name is None else [({_POOL: pool.name}, host_of(scope))]
+        return [(scope, authority_of(scope))]
+    own: list[tuple[Json, str]] = [] if pool.name is None else [({_POOL: pool.name}, authority_of(scope))]
     members = [scope, *(member for member in pool.members if member != scope)]
-    return own + [(member, host_of(member)) for member in members]
+    return own + [(member, authority_of(member)) for member in members]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from cachelayer.core.canon import key_of, number, serialize
+from cachelayer.core.host import host_of
 from cachelayer.core.jsonspan import Malformed, parse
 from cachelayer.core.model import Asked, Json, KeyRules, Operation, Request
-from cachelayer.core.scope import host_of, places
+from cachelayer.core.scope import places
 from cachelayer.dialects.envelope import header_form, query_form
 from cachelayer.dialects.media import request_taker
 from cachelayer.dialects.schema import Node, without
@@ -134,7 +135,7 @@ def asked(seen: Recognised, got: Understood, request: Request, rules: KeyRules) 
         operation=got.operation,
         model=got.model or "",
         scope=seen.scope,
-        host=host_of(seen.scope),
+        host=host_of(request.url),
         namespace=rules.namespace,
         count=got.count,
         stream=got.response != "json",

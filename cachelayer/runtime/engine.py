@@ -25,11 +25,13 @@ from cachelayer.core.effects import (
     Read,
     Record,
     RecordDurably,
+    Worth,
 )
 from cachelayer.core.entry import Broken, Entry, decode, encode, read_body, split
 from cachelayer.core.model import (
     Answer,
     Asked,
+    Bill,
     Cost,
     Event,
     KeyRules,
@@ -41,6 +43,7 @@ from cachelayer.core.model import (
 )
 from cachelayer.core.policy import is_fresh, is_servable, kept_headers
 from cachelayer.core.reasons import Reason
+from cachelayer.ledger import own_prices
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.flights import Flights
@@ -91,8 +94,10 @@ class Engine:
                 return self._read(asked, answer)
             case Price(asked, reading):
                 return self._price(asked, reading)
-            case Keep(asked, answer, reading, cost, latency):
-                return self._keep(asked, answer, reading, cost, latency)
+            case Worth(asked, bill):
+                return self._worth(asked, bill)
+            case Keep(asked, answer, reading, bill, latency):
+                return self._keep(asked, answer, reading, bill, latency)
             case Record(event):
                 return self.record(event)
             case RecordDurably(event):
@@ -158,14 +163,38 @@ class Engine:
             self.fault("judge an answer", error)
             return Reading(Reason.INTERNAL_ERROR)
 
-    def _price(self, asked: Asked, reading: Reading) -> Cost | None:
+    def _price(self, asked: Asked, reading: Reading) -> Bill:
         try:
-            return self.prices.cost(asked, reading, at=time.time())
+            bill = self.prices.bill(asked, reading, at=time.time())
+            self._hint_at_price(asked, bill)
+            return bill
         except Exception as error:
             self.fault("price an answer", error)
+            unknown = Cost(None, "unpriced", "internal error")
+            return Bill(unknown, None, asked.scope, asked.host, reading.images, asked.size, asked.tier, asked.tier)
+
+    def _hint_at_price(self, asked: Asked, bill: Bill) -> None:
+        """At the first estimate of a host: what to paste, so that its figures become exact."""
+        if bill.cost is None or bill.cost.pricing != "estimated" or f"price {asked.host}" in self._warned:
+            return
+        self._warned.add(f"price {asked.host}")
+        price = "0.05" if asked.operation == "image" else "list"
+        _log.warning(
+            'what calls to %s cost is an estimate (%s): say what an image costs there, %s, or "list" where the list '
+            "price is right",
+            asked.host,
+            bill.cost.reason,
+            own_prices.as_argument([asked.host], price),
+        )
+
+    def _worth(self, asked: Asked, bill: Bill) -> Cost:
+        try:
+            return self.prices.saved(asked, bill)
+        except Exception as error:
+            self.fault("price a saving", error)
             return Cost(None, "unpriced", "internal error")
 
-    def _keep(self, asked: Asked, answer: Answer, reading: Reading, cost: Cost | None, latency: float) -> str | None:
+    def _keep(self, asked: Asked, answer: Answer, reading: Reading, bill: Bill, latency: float) -> str | None:
         try:
             template, blobs = split(answer, reading)
             now = time.time()
@@ -179,13 +208,19 @@ class Engine:
                 status=answer.status,
                 headers=kept_headers(answer.headers),
                 template=template,
-                cost=cost or Cost(None, "unpriced", "nothing was billed"),
+                cost=bill.cost or Cost(None, "unpriced", "nothing was billed"),
                 latency=latency,
                 operation=asked.operation,
                 model=asked.model,
-                host=asked.host,
-                images=reading.images,
-                scope=asked.scope,
+                host=bill.host,
+                images=bill.images,
+                scope=bill.scope,
+                dialect=asked.dialect,
+                count=asked.count,
+                size=bill.size,
+                tier=bill.tier,
+                asked_tier=bill.asked_tier,
+                listed=bill.listed,
             )
             return self.tier.put(asked.key, encode(entry), blobs, canonical=asked.canonical, expires=expires)
         except Exception as error:
@@ -227,7 +262,7 @@ class Engine:
             spent = Cost(None, "unpriced", "the answer was passed through unread")
             if answer is not None:
                 reading = self._read(asked, answer)
-                spent, images = self._price(asked, reading), reading.images
+                spent, images = self._price(asked, reading).cost, reading.images
         self.record(
             Event(
                 outcome=Outcome.BYPASS,
