@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from cachelayer.core.model import Cost, Event, Outcome
-from cachelayer.core.reasons import Reason, meaning_of
+from cachelayer.core.reasons import Reason, meaning_of, remedy_of
 
 DIGITS = 12
 """Of a key: enough for `cachelayer show`."""
@@ -63,8 +63,7 @@ def _dollars(cost: Cost | None) -> str:
 
 
 def _because(reason: str) -> str:
-    meaning = meaning_of(reason)
-    return f"{reason} ({meaning})" if meaning else reason
+    return f"{reason} ({meaning_of(reason)}; {remedy_of(reason)})"
 
 
 def _visible(text: str) -> str:

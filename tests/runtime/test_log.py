@@ -78,7 +78,7 @@ def test_every_other_decision_is_one_debug_line_with_its_reason(folder: Path, li
             assert lines.taken(logging.INFO) == []
             (line,) = lines.taken(logging.DEBUG)
             assert line.startswith(answer.headers["x-cachelayer"])
-            assert f"{reason} ({Reason(reason).meaning})" in line
+            assert f"{reason} ({Reason(reason).meaning}; {Reason(reason).remedy})" in line
 
 
 def test_a_failed_call_and_a_joined_one(cache: cachelayer.Cache, simulator: Simulator, lines: Lines) -> None:
@@ -109,7 +109,7 @@ def test_a_cache_that_does_nothing_says_so(state: str, folder: Path, simulator: 
             cache.close()
         client.post(simulator.url + PATH, json=body())
     cache.close()
-    assert lines.taken(logging.DEBUG) == [f"BYPASS: {state} ({Reason(state).meaning})"]
+    assert lines.taken(logging.DEBUG) == [f"BYPASS: {state} ({Reason(state).meaning}; {Reason(state).remedy})"]
 
 
 def test_an_answer_that_cannot_be_kept_is_said(folder: Path, simulator: Simulator, lines: Lines) -> None:
@@ -117,7 +117,7 @@ def test_an_answer_that_cannot_be_kept_is_said(folder: Path, simulator: Simulato
         key = client.post(simulator.url + PATH, json=body()).headers["x-cachelayer-key"]
     said = lines.taken(logging.DEBUG)
     assert [line.partition(":")[0] for line in said] == ["MISS gpt-image-2 64x64", "not stored"]
-    assert said[1] == f"not stored: no-room ({Reason.NO_ROOM.meaning}), key {key[:12]}"
+    assert said[1] == f"not stored: no-room ({Reason.NO_ROOM.meaning}; {Reason.NO_ROOM.remedy}), key {key[:12]}"
 
 
 def test_no_line_can_be_forged_by_a_model_name(cache: cachelayer.Cache, simulator: Simulator, lines: Lines) -> None:
