@@ -60,6 +60,7 @@ def transports(module: ModuleType) -> Transports:
             self.tells_when_it_waits = _tells_when_it_waits(module, inner)
 
         def handle_request(self, request: Any) -> Any:
+            request = _for_the_provider(module, request)
             through = _before_serving(module, self._engine, request)
             if through is None:
                 try:
@@ -99,6 +100,7 @@ def transports(module: ModuleType) -> Transports:
             self.tells_when_it_waits = _tells_when_it_waits(module, inner)
 
         async def handle_async_request(self, request: Any) -> Any:
+            request = _for_the_provider(module, request)
             through = await _before_serving_async(module, self._engine, request)
             if through is None:
                 try:
@@ -133,6 +135,26 @@ def transports(module: ModuleType) -> Transports:
 
 
 # --- before -----------------------------------------------------------------------------------------------------------
+
+
+def _for_the_provider(module: ModuleType, request: Any) -> Any:
+    """The request without what is said to cachelayer alone, whatever becomes of it.
+
+    A copy where there is such a header: the client builds a redirect from the request that is the user's.
+    """
+    raw = request.headers.raw
+    theirs = [pair for pair in raw if not pair[0].lower().startswith(_OURS)]
+    if len(theirs) == len(raw):
+        return request
+    copy = module.Request(
+        request.method, request.url, headers=theirs, stream=request.stream, extensions=request.extensions
+    )
+    if hasattr(request, "_content"):
+        copy._content = request.content
+    return copy
+
+
+_OURS = b"x-cachelayer-"
 
 
 def _before_serving(
