@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, settings
 import cachelayer
 from cachelayer.simulator import Simulator
 
-
 # The suite also runs beside four others: how long an example takes says nothing there.
 settings.register_profile("cachelayer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cachelayer")
