@@ -1,4 +1,4 @@
-"""What a setting widens holds for whoever set it: ``ignore`` and ``normalize`` are named in the form, pools looked up."""
+"""What a setting widens holds for whoever set it: ``ignore`` and ``normalize`` are in the form, pools are looked up."""
 
 from __future__ import annotations
 
