@@ -74,6 +74,13 @@ entries = st.builds(
     model=texts,
     host=texts,
     images=st.integers(0, 20),
+    scope=texts,
+    dialect=texts,
+    count=st.integers(1, 20),
+    size=st.none() | texts,
+    tier=st.none() | texts,
+    asked_tier=st.none() | texts,
+    listed=st.none() | costs,
 )
 
 
