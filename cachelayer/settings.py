@@ -130,6 +130,8 @@ class Settings(BaseSettings):
     """How long a flight goes on after its last caller has left."""
     drain_timeout: Wait = 60.0
     """How long the end of the program waits for flights."""
+    drain_on_sigterm: bool = False
+    """Wait for flights at SIGTERM too, unless the program has a handler of its own."""
     disabled: bool = False
     """Everything passes through."""
 

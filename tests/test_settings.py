@@ -39,6 +39,7 @@ def test_defaults(tmp_path: Path) -> None:
         "max_body": 512_000_000,
         "finish_timeout": 600.0,
         "drain_timeout": 60.0,
+        "drain_on_sigterm": False,
         "disabled": False,
     }
 
@@ -71,6 +72,7 @@ def test_variables_say_all_that_arguments_say(tmp_path: Path, monkeypatch: pytes
         "MAX_BODY": "1MB",
         "FINISH_TIMEOUT": "30s",
         "DRAIN_TIMEOUT": "1.5",
+        "DRAIN_ON_SIGTERM": "1",
         "DISABLED": "1",
     }.items():
         monkeypatch.setenv("CACHELAYER_" + name, value)
@@ -87,6 +89,7 @@ def test_variables_say_all_that_arguments_say(tmp_path: Path, monkeypatch: pytes
         "max_body": 10**6,
         "finish_timeout": 30.0,
         "drain_timeout": 1.5,
+        "drain_on_sigterm": True,
         "disabled": True,
     }
 

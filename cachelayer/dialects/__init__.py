@@ -9,8 +9,9 @@ from typing import Final
 from cachelayer.core.host import written_host
 from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
 from cachelayer.core.reasons import Reason
+from cachelayer.core.scope import target_of
 from cachelayer.dialects import gemini, gemini_answer, openai_answer, openai_images
-from cachelayer.dialects.envelope import is_encoded, target_of
+from cachelayer.dialects.envelope import is_encoded
 from cachelayer.dialects.form import NotKeyed, Recognised, asked
 
 __all__ = ["ask", "read"]

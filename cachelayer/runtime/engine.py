@@ -47,6 +47,7 @@ from cachelayer.ledger import own_prices
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.flights import Flights
+from cachelayer.runtime.log import log_not_kept, log_outcome
 from cachelayer.runtime.tier import Tier
 from cachelayer.runtime.workers import Workers
 
@@ -222,30 +223,21 @@ class Engine:
                 asked_tier=bill.asked_tier,
                 listed=bill.listed,
             )
-            return self.tier.put(asked.key, encode(entry), blobs, canonical=asked.canonical, expires=expires)
+            reason = self.tier.put(asked.key, encode(entry), blobs, canonical=asked.canonical, expires=expires)
+            if reason is not None:
+                log_not_kept(asked.key, reason)
+            return reason
         except Exception as error:
             self.fault("store an answer", error)
             return Reason.INTERNAL_ERROR
 
     def record(self, event: Event, *, sync: bool = False) -> None:
-        """Write an outcome to the ledger, and a line to the log when it saved something. Never raises."""
-        if event.outcome in (Outcome.HIT, Outcome.COALESCED):
-            self._log_saving(event)
+        """Write an outcome to the log and to the ledger. Never raises."""
+        log_outcome(event)
         try:
             self.ledger.record(event, sync=sync)
         except Exception as error:
             self.fault("write to the ledger", error)
-
-    def _log_saving(self, event: Event) -> None:
-        usd = None if event.saved is None else event.saved.usd
-        _log.info(
-            "%s %s%s: saved %s and %.1f s",
-            event.outcome.value,
-            event.model,
-            f" {event.size}" if event.size else "",
-            "an unknown amount" if usd is None else f"${usd:f}",
-            round((event.latency or 0.0) - event.wait, 1) + 0.0,  # not "-0.0 s"
-        )
 
     def record_pass(
         self, through: PassThrough, *, status: int | None, answer: Answer | None, sent: bool = True

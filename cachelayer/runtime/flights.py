@@ -22,6 +22,8 @@ from cachelayer.runtime.leases import Leases
 
 _TICK = 1.0
 """Seconds between two looks at whether a flight's event loop is still alive."""
+_STEP = 0.01
+"""Seconds between two looks at whether a loop that is stepped to its flights' end has got there."""
 _DEAF = 10.0
 """Seconds after which an event loop that answers no call is taken for blocked; long enough for a loop that computes."""
 
@@ -38,6 +40,10 @@ class Flight:
         self.passengers = 0
         self.leased = False
         self._begun = False
+        self.sent = False
+        """The request has been sent: the provider may be working, and billing."""
+        self.thread = threading.get_ident()
+        """Where it was launched: the thread that its loop belongs to."""
         self.answered = False
         """The answer has come, and is being judged and stored: nobody's leaving ends that any more."""
         self.on_empty: Callable[[], None] | None = None
@@ -52,7 +58,12 @@ class Flight:
 
     def step(self, *, paused: bool = False) -> None:
         """Something came: readers' timers start anew, or stand still while paused."""
-        self._tell(lambda: setattr(self, "paused", paused))
+
+        def change() -> None:
+            self.paused = paused
+            self.sent = self.sent or not paused
+
+        self._tell(change)
 
     def begin(self) -> bool:
         """The worker starts; False when the flight was called off before."""
@@ -349,19 +360,41 @@ class Flights:
         guarding.add_done_callback(self._guards.discard)
 
     def wait_idle(self, timeout: float) -> int:
-        """Wait until no flight of a thread or of another loop is under way; the number that still are after timeout.
+        """Wait until no flight is under way; the number that still are after timeout seconds.
 
-        Flights of the caller's own running loop are not waited for: they need that loop to go on.
+        Loops that stand still (`run_until_complete` has returned), of this thread or of one that has ended, are stepped
+        until our flights on them have ended; what else is scheduled there goes on meanwhile. Flights of the running
+        loop are not waited for: they need that loop to go on.
         """
         deadline = time.monotonic() + timeout
+        here = asyncio._get_running_loop()
+        if here is None:
+            for loop in self._loops_that_stand_still():
+                try:
+                    loop.run_until_complete(self._until_landed(loop, deadline))
+                except RuntimeError:  # somebody runs or closes it just now
+                    continue
         with self._landed:
             while True:
-                here = asyncio._get_running_loop()
-                busy = sum(flight.loop is None or flight.loop is not here for flight in self._living())
+                busy = sum(flight.loop is None or flight.loop is not here for flight in self._going())
                 left = deadline - time.monotonic()
                 if not busy or left <= 0:
                     return busy
                 self._landed.wait(min(left, _TICK))
+
+    def _loops_that_stand_still(self) -> set[asyncio.AbstractEventLoop]:
+        others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        with self._lock:
+            flights = [flight for flight in self._by_key.values() if flight.thread not in others]
+        loops = {flight.loop for flight in flights if flight.loop is not None}
+        return {loop for loop in loops if not loop.is_running() and not loop.is_closed()}
+
+    async def _until_landed(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            with self._lock:
+                if not any(flight.loop is loop for flight in self._by_key.values()):
+                    return
+            await asyncio.sleep(_STEP)
 
     async def wait_idle_async(self, timeout: float) -> int:
         """Like wait_idle, for a task: lets the running loop's own flights go on meanwhile."""
@@ -375,16 +408,24 @@ class Flights:
     def count(self) -> int:
         """Flights under way in this process, those of loops that stand still left out: they may never end."""
         with self._lock:
-            return len(self._living())
+            return len(self._going())
 
-    def _living(self) -> list[Flight]:
+    def paid_for(self) -> int:
+        """Flights whose request was sent and that may still land: the provider may be working, and billing."""
+        with self._lock:
+            return sum(flight.sent for flight in self._living())
+
+    def _going(self) -> list[Flight]:
         return [flight for flight in self._by_key.values() if flight.loop is None or flight.loop.is_running()]
 
-    def after_own_flights(self, call: Callable[[], None]) -> None:
-        """Call once the flights of the running event loop have ended; at once when there are none."""
-        here = asyncio._get_running_loop()
+    def _living(self) -> list[Flight]:
+        # A loop that stands still may be run again; a closed one may not.
+        return [flight for flight in self._by_key.values() if flight.loop is None or not flight.loop.is_closed()]
+
+    def after_flights(self, call: Callable[[], None]) -> None:
+        """Call once the flights that are under way now have ended; at once when there are none."""
         with self._lock:
-            own = {flight for flight in self._living() if here is not None and flight.loop is here}
+            own = set(self._living())
             if own:
                 self._waiting.append((own, call))
         if not own:
