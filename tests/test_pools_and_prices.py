@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,28 @@ def test_another_tier_is_an_estimate(folder: Path, simulator: Simulator) -> None
         ask(cache, simulator, extra_body={"service_tier": "flex"})
         stats = cache.stats()
     assert (stats.hits, stats.estimated, simulator.calls) == (2, 1, 1)
+
+
+def test_who_joins_a_flight_in_another_tier_saves_an_estimate(folder: Path, simulator: Simulator) -> None:
+    simulator.hold()
+    with (
+        cachelayer.Cache(path=folder, prices={host(simulator): "list"}) as cache,
+        cache.wrap(httpx.Client(timeout=60)) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        first = pool.submit(client.post, simulator.url + PATH, json=body())
+        simulator.wait_for_calls(1)
+        others = [
+            pool.submit(client.post, simulator.url + PATH, json=body(**fields))
+            for fields in ({}, {"service_tier": "flex"})
+        ]
+        simulator.release()
+        answers = [one.result().headers for one in (first, *others)]
+        stats = cache.stats()
+    assert (simulator.calls, stats.misses, stats.hits + stats.coalesced) == (1, 1, 2)
+    assert stats.saved_usd == 2 * stats.spent_usd
+    assert stats.estimated == 1
+    assert [answer.get("x-cachelayer-saved-usd") for answer in answers[1:]] == [f"{stats.spent_usd:f}"] * 2
 
 
 def provider(request: httpx.Request) -> httpx.Response:

@@ -273,7 +273,7 @@ def decode(record: bytes) -> Entry:
 
 
 def _encode_cost(cost: Cost) -> dict[str, str | None]:
-    usd = None if cost.usd is None else format(cost.usd, "f")
+    usd = None if cost.usd is None else str(cost.usd)
     return {"usd": usd, "pricing": cost.pricing, "reason": cost.reason}
 
 

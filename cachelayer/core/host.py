@@ -30,7 +30,7 @@ class Place:
     """As it was written, or the scheme's own where a scheme was; None where neither was."""
 
 
-def host_of(url: str) -> str:
+def written_host(url: str) -> str:
     """The host of an absolute http(s) URL as it stands there, ``host[:port]``; "" for any other text."""
     try:
         parts = urlsplit(url)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachelayer.core.host import host_of
+from cachelayer.core.host import written_host
 from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
 from cachelayer.core.reasons import Reason
 from cachelayer.core.scope import target_of
@@ -34,7 +34,7 @@ def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
         if seen is not None:
             break
     else:
-        return Unkeyed(Reason.UNRECOGNISED, host=host_of(request.url))
+        return Unkeyed(Reason.UNRECOGNISED, host=written_host(request.url))
     try:
         if len(request.body) > rules.max_body:
             raise NotKeyed(Reason.BODY_TOO_LARGE)
@@ -48,7 +48,7 @@ def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
 
 
 def _unkeyed(reason: str, seen: Recognised, request: Request) -> Unkeyed:
-    return Unkeyed(reason, seen.dialect, host_of(request.url), seen.model)
+    return Unkeyed(reason, seen.dialect, written_host(request.url), seen.model)
 
 
 def read(asked: Asked, answer: Answer) -> Reading:

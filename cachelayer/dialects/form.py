@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cachelayer.core.canon import key_of, number, serialize
-from cachelayer.core.host import host_of
+from cachelayer.core.host import written_host
 from cachelayer.core.jsonspan import Malformed, parse
 from cachelayer.core.model import Asked, Json, KeyRules, Operation, Request
 from cachelayer.core.scope import places
@@ -135,7 +135,7 @@ def asked(seen: Recognised, got: Understood, request: Request, rules: KeyRules) 
         operation=got.operation,
         model=got.model or "",
         scope=seen.scope,
-        host=host_of(request.url),
+        host=written_host(request.url),
         namespace=rules.namespace,
         count=got.count,
         stream=got.response != "json",

@@ -76,6 +76,12 @@ entries = st.builds(
     host=texts,
     images=st.integers(0, 20),
     scope=texts,
+    dialect=texts,
+    count=st.integers(1, 20),
+    size=st.none() | texts,
+    tier=st.none() | texts,
+    asked_tier=st.none() | texts,
+    listed=st.none() | costs,
 )
 
 

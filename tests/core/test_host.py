@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachelayer.core.host import Place, host_of, place_of, spellings
+from cachelayer.core.host import Place, place_of, spellings, written_host
 from cachelayer.dialects.envelope import target_of
 
 
@@ -39,7 +39,7 @@ from cachelayer.dialects.envelope import target_of
     ],
 )
 def test_a_host_is_written_as_in_the_url(url: str, host: str) -> None:
-    assert host_of(url) == host
+    assert written_host(url) == host
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_what_a_report_names_can_be_pasted_into_a_setting(scheme: str, name: str
     url = f"{scheme}://{name}{port}"
     target = target_of(url)
     assert target is not None
-    names = spellings(host_of(url), target.host)
-    for written in (host_of(url), url, f"{name}{port}"):
+    names = spellings(written_host(url), target.host)
+    for written in (written_host(url), url, f"{name}{port}"):
         place = place_of(written)
         assert place is not None
         assert (place.host if place.port is None else f"{place.host}:{place.port}") in names
