@@ -77,6 +77,7 @@ class Cache:
         ignore: Iterable[str] | None = None,
         max_body: int | str | None = None,
         finish_timeout: float | str | None = None,
+        hedge_after: float | str | None = None,
         drain_timeout: float | str | None = None,
         disabled: bool | None = None,
     ) -> None:
@@ -92,6 +93,7 @@ class Cache:
         ignore: fields that do not count: "header:x-job-id", "query:NAME", "body:trace.id".
         max_body: a larger request body is forwarded unread.
         finish_timeout: how long a flight goes on after its last caller has left.
+        hedge_after: how long a provider may be silent before one of those who wait makes a call of his own.
         drain_timeout: how long close() and the end of the program wait for flights.
         disabled: everything passes through, nothing is opened.
         """
@@ -110,6 +112,7 @@ class Cache:
             ignore=ignore,
             max_body=max_body,
             finish_timeout=finish_timeout,
+            hedge_after=hedge_after,
             drain_timeout=drain_timeout,
             disabled=disabled,
         )
