@@ -198,6 +198,7 @@ class Cache:
         from cachelayer.core.errors import LedgerError
         from cachelayer.ledger.reports import totals
 
+        self._engine.flights.sweep()
         try:
             return totals(self._engine.ledger, store_sizes=self._sizes())
         except LedgerError:

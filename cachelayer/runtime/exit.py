@@ -9,6 +9,7 @@ import atexit
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -30,6 +31,8 @@ class Closable(Protocol):
         ...
 
 
+before_the_end: list[Callable[[], None]] = []
+"""Called at the end of the process, when nothing is waited for any more and the caches are still open."""
 _open: dict[int, Closable] = {}
 _watching_pid: int | None = None
 _lock = threading.Lock()
@@ -79,6 +82,8 @@ def drain() -> None:
             lost = sum(cache.flights_under_way() for cache in caches)
         if lost:
             _say(f"gave up on {lost} of them")
+    for last in before_the_end:
+        last()
     for cache in caches:
         cache.release()
 
