@@ -78,6 +78,7 @@ class Cache:
         ignore: Iterable[str] | None = None,
         max_body: int | str | None = None,
         finish_timeout: float | str | None = None,
+        hedge_after: float | str | None = None,
         drain_timeout: float | str | None = None,
         drain_on_sigterm: bool | None = None,
         disabled: bool | None = None,
@@ -94,6 +95,7 @@ class Cache:
         ignore: fields that do not count: "header:x-job-id", "query:NAME", "body:trace.id".
         max_body: a larger request body is forwarded unread.
         finish_timeout: how long a flight goes on after its last caller has left.
+        hedge_after: how long a provider may be silent before one of those who wait makes a call of his own.
         drain_timeout: how long close() and the end of the program wait for flights.
         drain_on_sigterm: wait for flights at SIGTERM too, unless the program has a handler of its own.
         disabled: everything passes through, nothing is opened.
@@ -113,6 +115,7 @@ class Cache:
             ignore=ignore,
             max_body=max_body,
             finish_timeout=finish_timeout,
+            hedge_after=hedge_after,
             drain_timeout=drain_timeout,
             drain_on_sigterm=drain_on_sigterm,
             disabled=disabled,
@@ -201,6 +204,7 @@ class Cache:
         from cachelayer.core.errors import LedgerError
         from cachelayer.ledger.reports import totals
 
+        self._engine.flights.sweep()
         try:
             return totals(self._engine.ledger, store_sizes=self._sizes())
         except LedgerError:

@@ -129,6 +129,8 @@ class Settings(BaseSettings):
     """A larger request body is forwarded without being read."""
     finish_timeout: Wait = 600.0
     """How long a flight goes on after its last caller has left."""
+    hedge_after: Wait = 90.0
+    """How long a provider may be silent before one of those who wait makes a call of his own."""
     drain_timeout: Wait = 60.0
     """How long the end of the program waits for flights."""
     drain_on_sigterm: bool = False
@@ -160,6 +162,7 @@ class Settings(BaseSettings):
             operations=self.operations,
             ttl=self.ttl,
             finish_timeout=self.finish_timeout,
+            hedge_after=self.hedge_after,
             drain_timeout=self.drain_timeout,
         )
 

@@ -62,6 +62,7 @@ class Rules:
     operations: tuple[Operation, ...]
     ttl: float | None
     finish_timeout: float
+    hedge_after: float
     drain_timeout: float
 
 

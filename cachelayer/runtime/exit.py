@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 _log = logging.getLogger("cachelayer")
@@ -45,6 +46,8 @@ class Closable(Protocol):
         ...
 
 
+before_the_end: list[Callable[[], None]] = []
+"""Called at the end of the process, when nothing is waited for any more and the caches are still open."""
 _open: dict[int, Closable] = {}
 _watching_pid: int | None = None
 _lock = threading.Lock()
@@ -99,6 +102,8 @@ def drain() -> None:
     lost = sum(flights.paid_for() for flights in folders)
     if lost:
         _log.warning("gave up on %s already paid for", "1 answer" if lost == 1 else f"{lost} answers")
+    for last in before_the_end:
+        last()
     for cache in caches:
         cache.release()
 
