@@ -90,7 +90,7 @@ class Cache:
         operations: what is cached, of "image", "text", "embedding".
         normalize: "prompt", "exact" or "loose" (docs/key-spec.md).
         prices: your own prices per image in USD, by host (docs/savings.md).
-        pools: groups of scopes that share entries.
+        pools: groups of scopes whose entries answer each other's requests; a first "name:NAME" names the group.
         ignore: fields that do not count: "header:x-job-id", "query:NAME", "body:trace.id".
         max_body: a larger request body is forwarded unread.
         finish_timeout: how long a flight goes on after its last caller has left.

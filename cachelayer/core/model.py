@@ -104,7 +104,7 @@ class KeyRules:
     namespace: str = "default"
     normalize: Normalize = "prompt"
     pools: tuple[tuple[str, ...], ...] = ()
-    """Groups of scopes that share entries; the first member names the group."""
+    """Groups of scopes whose entries are looked up for each other's requests; a first member may be ``name:NAME``."""
     ignore: tuple[str, ...] = ()
     """``header:NAME``, ``query:NAME`` and ``body:dotted.path``: left out of the key at the user's word."""
     max_body: int = 512_000_000
@@ -123,7 +123,7 @@ class Asked:
     operation: Operation
     model: str
     scope: str
-    """Where the answer comes from: host[:port][/prefix][/locations/L], before pools are applied."""
+    """Where the answer comes from: host[:port][/prefix][/locations/L]."""
     host: str
     """host[:port] as in the URL (core/host.py): what prices and reports go by."""
     namespace: str

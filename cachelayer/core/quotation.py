@@ -54,7 +54,7 @@ _OPENING: Final = {
 _APOSTROPHE: Final = "\u2019"
 _AFTER_A_WORD: Final = "\"'\uff07\u00b4\u2018\u2019\u201c\u201d\u2032\u2033"
 """Of those, the ones that stand for inches, feet, an apostrophe."""
-_APOSTROPHES: Final = "'\uff07\u2018\u2019\u00b4"
+_APOSTROPHES: Final = "'\uff07\u2018\u2019\u00b4\u2032"
 _ALWAYS_OPENING: Final = "\u201c\u2018\u201e\u201a\u00ab\u2039"
 """Of those, the ones that open in the middle of a script without spaces too."""
 _MARKS = re.compile(

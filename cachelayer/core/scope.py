@@ -81,7 +81,7 @@ def member_of(text: str) -> str | None:
     """A pool's member as a scope is written: a bare host, one with a path, or a URL. None for anything else."""
     text = text.strip()
     target = target_of(text if "://" in text else f"https://{text}")
-    if target is None or "?" in text or "#" in text:
+    if target is None or not {"?", "#", "@"}.isdisjoint(text):
         return None
     path = target.path.strip("/")
     return "/".join([target.host, *_without_version(path.split("/") if path else [])])
@@ -97,17 +97,18 @@ def pool_of(texts: Iterable[str]) -> Pool:
     if given and given[0].strip().startswith(_NAME):
         name = given.pop(0).strip().removeprefix(_NAME).strip()
         if not name:
-            raise ValueError("its name is empty")
+            raise ValueError("a pool's name is empty")
     members: list[str] = []
     for text in given:
         scope = member_of(text)
         if scope is None:
-            raise ValueError(f"{text!r} is no scope: write a host, host:port, host/path or a URL")
+            shown = "a member with a user name" if "@" in text else repr(text)  # never a password
+            raise ValueError(f"{shown} is no scope: write a host, host:port, host/path or a URL")
         if scope in members:
-            raise ValueError(f"{scope!r} stands in it twice")
+            raise ValueError(f"{scope!r} stands in one pool twice")
         members.append(scope)
     if len(members) < (2 if name is None else 1):
-        raise ValueError("it should name two scopes or more that share, or name:NAME and one or more")
+        raise ValueError("a pool should name two scopes or more that share, or name:NAME and one or more")
     return Pool(name, tuple(members))
 
 

@@ -91,7 +91,6 @@ def test_azure_names_the_model_by_its_deployment() -> None:
         "https://h/v1/models/m-image",
         "https://h/v1/tunedModels/m:generateContent",
         "https://h/v1/projects/p/locations/l/endpoints/1:generateContent",
-        "https://h/v1/models/a/b:generateContent",
         "https://h/v1/models/m-image:generateContent//",
         "ftp://h/v1/images/generations",
         "/v1/images/generations",
