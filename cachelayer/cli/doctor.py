@@ -23,6 +23,7 @@ from cachelayer.cli.format import number, size, visible
 from cachelayer.cli.places import settings_for
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, print_json
+from cachelayer.cli.tables import show_grid
 from cachelayer.core.errors import ConfigError, LedgerError, StoreError
 from cachelayer.ledger import reports, table
 from cachelayer.ledger.events import Ledger
@@ -248,18 +249,14 @@ def _disk(folder: Path, settings: Settings) -> Check:
 
 
 def _show(checks: list[Check], sound: bool) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     styles = {"ok": "green", "warn": "yellow", "problem": "bold red"}
     screen = console()
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, style="cyan")
-    table.add_column(overflow="fold")
-    for check in checks:
-        table.add_row(Text(check.state, style=styles[check.state]), check.check, visible(check.detail))
-    screen.print(table)
+    show_grid(
+        screen,
+        [(Text(check.state, style=styles[check.state]), check.check, visible(check.detail)) for check in checks],
+    )
     screen.print()
     warnings = sum(check.state == "warn" for check in checks)
     problems = sum(check.state == "problem" for check in checks)
