@@ -1,4 +1,4 @@
-"""What is stored: a list, one entry in full, its images as files, and its end."""
+"""What is stored: a list, one entry in full, its images as files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachelayer.cli.failure import FOUND, Failure
+from cachelayer.cli.failure import Failure
 from cachelayer.cli.format import age, dollars, duration, json_text, number, size, visible
 from cachelayer.cli.images import extension, images_of
 from cachelayer.cli.places import existing_folder
@@ -101,29 +101,6 @@ def show(path: Path | None, prefix: str, *, save: Path | None, as_json: bool) ->
             print(file)
     else:
         _describe(console(), entry, document)
-
-
-def purge(path: Path | None, prefix: str, *, as_json: bool) -> None:
-    """`cachelayer purge --key`: the entry, its request and the blobs that no other entry needs."""
-    from cachelayer.stores.local import open_local
-
-    folder = existing_folder(path)
-    with Reader(folder) as reader:
-        key = reader.key_of(prefix)
-    # Without a bound: the folder may be in use with a larger size_limit than the settings here say, and opening it
-    # with a smaller one would evict what nobody asked to purge.
-    store = open_local(folder, size_limit=2**62)
-    try:
-        gone = store.delete(key)
-        store.maintain()  # older copies in the write-ahead log go too
-    finally:
-        store.close()
-    if not gone:
-        raise Failure(f"no entry has the key {key}", FOUND)
-    if as_json:
-        print_json({"purged": [key]})
-    else:
-        print(f"purged {key}; the ledger keeps its figures, which hold no prompt and no image")
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
