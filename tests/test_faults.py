@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx
 import pytest
 
@@ -455,8 +456,13 @@ WITHOUT_RIGHTS = """
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that other users can reach (pytest's own they cannot)."""
+def open_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that other users can reach (pytest's own they cannot), beside certificates that they cannot read."""
+    certificates = tmp_path / "certificates.pem"
+    shutil.copy(certifi.where(), certificates)
+    certificates.chmod(0o600)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield Path(name) / "cache"
