@@ -66,8 +66,8 @@ class Cache:
 
     def __init__(
         self,
-        *,
         path: str | os.PathLike[str] | None = None,
+        *,
         size_limit: int | str | None = None,
         ttl: float | str | None = None,
         namespace: str | None = None,
@@ -101,7 +101,7 @@ class Cache:
         disabled: everything passes through, nothing is opened.
         """
         from cachelayer.runtime import exit as program_end
-        from cachelayer.settings import load_settings
+        from cachelayer.settings import load_settings, source_of
 
         self.settings: Settings = load_settings(
             path=path,
@@ -126,7 +126,11 @@ class Cache:
         except (RuntimeError, OSError) as error:  # no such user; no working folder
             raise ConfigError(f"setting 'path' is wrong: {error}") from None
         self.drain_timeout = self.settings.drain_timeout
-        self._engine = self._open()
+        try:
+            self._engine = self._open()
+        except ConfigError as error:  # of a price; whoever reads prices does not know where they come from
+            source = source_of("prices", () if prices is None else ("prices",))
+            raise ConfigError(f"{error} (from {source})") from None
         self._closed = False
         if not self.settings.disabled:
             program_end.register(self)
