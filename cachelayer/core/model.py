@@ -157,22 +157,32 @@ class Unkeyed:
 class Usage:
     """Tokens an answer was billed for, as its usage block says. None: the block does not say.
 
-    Input and output are disjoint here: text_* excludes image_*, whatever the provider's sums do.
+    The kinds are disjoint: text_* excludes image_* and other_*, whatever the provider's sums do. A kind is known where
+    the block names it; text and image are 0 where the named kinds account for the whole. What text, image and other
+    leave of a total is of no known kind: a remainder is never put down as one.
     """
 
     text_in: int | None = None
     image_in: int | None = None
     cached_in: int | None = None
+    """Input tokens read from the provider's own cache; they are part of total_in and of their kind."""
     text_out: int | None = None
-    """Text and thinking tokens."""
+    """Text and thinking tokens. None where thinking tokens alone are named."""
     image_out: int | None = None
     total_out: int | None = None
-    """All output tokens, known even where the split into text and image is not."""
+    """All output tokens, known even where the split into kinds is not."""
     total_in: int | None = None
     detailed: bool = False
-    """Whether the block itself told image output from text output."""
+    """Whether the block itself told image output from other output."""
     tier: str | None = None
-    """The service tier the answer names, lower case (``standard``, ``flex``, ``batch``, ...)."""
+    """The service tier the answer names, lower case (``standard``, ``flex``, ``batch``, ``on_demand_flex``, ...)."""
+    other_in: int | None = None
+    """Audio, video, documents: kinds without a field of their own. None where the block names none."""
+    other_out: int | None = None
+    cached_text_in: int | None = None
+    """cached_in by kind, likewise."""
+    cached_image_in: int | None = None
+    cached_other_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +214,10 @@ class Reading:
     size: str | None = None
     """The size the answer names, when it does."""
     quality: str | None = None
+    model: str | None = None
+    """The model the answer names: what the asked alias stood for."""
+    cost: Decimal | None = None
+    """USD, exactly as the answer itself says it: between 0 and 1,000,000. None when it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
