@@ -54,6 +54,7 @@ class Reason(StrEnum):
     BLOCKED = "blocked", "the provider refused the content"
     TRUNCATED = "truncated", "the answer was cut short by a limit"
     NO_IMAGE = "no-image", "the answer has fewer images than were asked for"
+    NOT_AN_IMAGE = "not-an-image", "what came as an image is none, or not a whole one"
     INCOMPLETE = "incomplete", "the answer broke off"
     IMAGE_URL = "image-url", "the answer holds links that expire, not images", 'ask for response_format="b64_json"'
     NO_ROOM = (
