@@ -54,7 +54,11 @@ class Reason(StrEnum):
     BLOCKED = "blocked", "the provider refused the content"
     TRUNCATED = "truncated", "the answer was cut short by a limit"
     NO_IMAGE = "no-image", "the answer has fewer images than were asked for"
-    NOT_AN_IMAGE = "not-an-image", "what came as an image is none, or not a whole one"
+    NOT_AN_IMAGE = (
+        "not-an-image",
+        "what came as an image is none, or not a whole one",
+        "look at the answer: an error page, or an image cut short",
+    )
     INCOMPLETE = "incomplete", "the answer broke off"
     IMAGE_URL = "image-url", "the answer holds links that expire, not images", 'ask for response_format="b64_json"'
     NO_ROOM = (

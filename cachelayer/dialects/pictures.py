@@ -70,10 +70,7 @@ def container_in(value: Json) -> tuple[bool, Container | None]:
 def bytes_in(text: str) -> bytes | None:
     """The bytes of a base64 string or data: URL as clients read it: with white space and line breaks, in either
     alphabet, padded or not, the URL percent-encoded or not. None for anything else."""
-    try:
-        raw = text.encode("ascii").strip(_WHITE)
-    except UnicodeEncodeError:
-        return None
+    raw = text.encode("utf-8", "surrogatepass").strip(_WHITE)
     if raw[:5].lower() != b"data:":
         return _loosely(raw)
     head, comma, raw = raw.partition(b",")

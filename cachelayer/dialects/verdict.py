@@ -43,6 +43,8 @@ _WHY: Final = frozenset(
 _FLAG: Final = frozenset(
     {"blocked", "isblocked", "filtered", "isfiltered", "flagged", "isflagged", "refused", "rejected"}
 )
+_PASSED: Final = frozenset({"respectmoderation", "issafe", "moderationpassed", "safetypassed"})
+"""Flags that say the same by being false."""
 _STATUS: Final = frozenset({"status", "state", "moderation", "moderationstatus", "moderationresult", "safetystatus"})
 _INSIDE: Final = re.compile("moderation|safety|filter|feedback|refus|block|rating|result")
 """Names under which such fields may stand further down."""
@@ -78,7 +80,7 @@ def of_fields(fields: dict[str, Json], *, without: Container[str] = ()) -> Itera
     known; it says nothing.
     """
     for spelled, value in fields.items():
-        if spelled in without or says_nothing(value):
+        if spelled in without:
             continue
         name = _plain(spelled)
         found = _of_field(name, value)
@@ -89,7 +91,9 @@ def of_fields(fields: dict[str, Json], *, without: Container[str] = ()) -> Itera
 
 
 def says_nothing(value: Json, depth: int = 0) -> bool:
-    """Whether a value is null, false, 0 or empty, or holds nothing else."""
+    """Whether a value is null, false, 0, empty or blank, or holds nothing else."""
+    if isinstance(value, str):
+        return not value.strip()
     if depth == _DEEPEST or not isinstance(value, dict | list):
         return not value
     return all(says_nothing(below, depth + 1) for below in (value.values() if isinstance(value, dict) else value))
@@ -105,6 +109,8 @@ def worst(reasons: Iterable[Reason | None]) -> Reason | None:
 def _of_field(name: str, value: Json) -> Reason | None:
     if name in _FINISH:
         return of_finish(value)
+    if name in _ERROR | _WHY and says_nothing(value):
+        return None
     if name in _ERROR:
         return Reason.INCOMPLETE if _WITHHELD.isdisjoint(_words(value)) else Reason.BLOCKED
     if name in _WHY:
@@ -112,6 +118,8 @@ def _of_field(name: str, value: Json) -> Reason | None:
     if name in _FLAG:
         is_set = value is True or (isinstance(value, str) and value.strip().lower() == "true")
         return Reason.BLOCKED if is_set else None
+    if name in _PASSED:
+        return Reason.BLOCKED if value is False else None
     if name in _STATUS and isinstance(value, str):
         words = {*_words(value)}
         if words & _DENIAL:
@@ -125,7 +133,7 @@ def _inside(value: Json, depth: int = 0) -> Iterator[Reason]:
         return
     if isinstance(value, dict):
         for name, below in value.items():
-            found = _of_field(_plain(name), below) if below else None
+            found = _of_field(_plain(name), below)
             if found is not None:
                 yield found
             else:

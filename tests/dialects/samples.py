@@ -4,7 +4,6 @@ building; no assertion.
 
 from __future__ import annotations
 
-import base64
 import functools
 import io
 import random
@@ -37,10 +36,6 @@ def made(kind: str, side: int = 24, mode: str = "RGB", **options: Any) -> bytes:
     out = io.BytesIO()
     picture(side, mode).save(out, kind, **options)
     return out.getvalue()
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def chunk(kind: bytes, data: bytes = b"") -> bytes:

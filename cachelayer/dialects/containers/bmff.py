@@ -64,7 +64,7 @@ def is_whole(data: bytes) -> bool:
     boxes are, and its data gives its length."""
     steps = Steps()
     try:
-        boxes = list(_top(data, steps))
+        boxes = [box for box in _top(data, steps) if box.kind in (b"meta", b"mdat", b"moov")]
         metas = [box for box in boxes if box.kind == b"meta"]
         if metas:
             return all(_has_its_items(data, box, steps) for box in metas)

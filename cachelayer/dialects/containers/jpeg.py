@@ -15,8 +15,9 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BEHIND_A_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker behind coded data: there FF is followed by 00, a restart or a fill byte. A regular expression, since
 searching for FF one by one takes a step of Python for every FF 00."""
-_FILL: Final = re.compile(rb"(?:\xff+\x00)*\xff+")
-"""What may stand before a marker's code. FF 00 is none; writers that pad with it exist, and decoders pass over it."""
+_FILL: Final = re.compile(rb"(?:\xff++\x00)*+\xff++")
+"""What may stand before a marker's code. FF 00 is none; writers that pad with it exist, and decoders pass over it.
+Possessive: it never has to go back, and need not keep what it would take to."""
 
 
 def known_type(data: bytes) -> str | None:

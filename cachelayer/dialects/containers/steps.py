@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST_STEPS: Final = 1_000_000
+MOST_STEPS: Final = 500_000
 """Chunks, segments, blocks or table rows of one image that are looked at: under a second. A real image of 100 MB has
 400,000 (GIF) or far fewer; more are a trap, and no image."""
 

@@ -39,7 +39,7 @@ class _Walk:
             self.is_closed = True
             raise _Stop  # what lies behind the end is not looked at
 
-    def entity(self, *declared: object) -> None:
+    def declare(self, *declared: object) -> None:
         raise _Stop
 
 
@@ -57,8 +57,9 @@ def _walked(data: bytes, *, only_root: bool = False) -> _Walk:
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = walk.start
     parser.EndElementHandler = walk.end
-    # Declarations alone are refused: without one there is nothing to expand, and an external one is never fetched.
-    parser.EntityDeclHandler = walk.entity
+    # Declarations alone are refused: without one there is nothing to expand (default attributes would be added to each
+    # element), and an external one is never fetched.
+    parser.EntityDeclHandler = parser.AttlistDeclHandler = walk.declare
     try:
         parser.Parse(data, True)
     except (_Stop, expat.ExpatError, ValueError, LookupError):  # the latter: an encoding that does not exist
