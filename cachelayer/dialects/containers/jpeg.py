@@ -15,9 +15,8 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BEHIND_A_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker behind coded data: there FF is followed by 00, a restart or a fill byte. A regular expression, since
 searching for FF one by one takes a step of Python for every FF 00."""
-_FILL: Final = re.compile(rb"(?:\xff++\x00)*+\xff++")
-"""What may stand before a marker's code. FF 00 is none; writers that pad with it exist, and decoders pass over it.
-Possessive: it never has to go back, and need not keep what it would take to."""
+_NEXT: Final = re.compile(rb"\xff[^\x00\xff]")
+"""The next marker behind a segment. Decoders pass over what stands before it, and files with padding there exist."""
 
 
 def known_type(data: bytes) -> str | None:
@@ -29,11 +28,11 @@ def is_whole(data: bytes) -> bool:
     at = 2
     has_frame = has_scan = False
     for _ in range(MOST_STEPS):
-        fill = _FILL.match(data, at)
-        if fill is None:
+        found = _NEXT.search(data, at)
+        if found is None:
             return False
-        marker = data[fill.end()]
-        at = fill.end() + 1
+        at = found.end()
+        marker = data[at - 1]
         if marker == _EOI:
             return has_scan
         if marker in _RESTARTS or marker == _TEM:
