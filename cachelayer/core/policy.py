@@ -15,6 +15,9 @@ from cachelayer.core.reasons import Reason
 HANDOVER_WAIT = 1.0
 """Seconds that an answer waits for its entry to be committed (DESIGN section 3, rule 5)."""
 
+CLOCK_LEEWAY = 60.0
+"""Seconds by which an entry may be younger than now: clocks are set right by this much while a program runs."""
+
 # Who asks, not what is asked: callers with the same values may share a failed answer.
 _CREDENTIAL_HEADERS = frozenset(
     {
@@ -82,7 +85,12 @@ def is_servable(entry: Entry, asked: Asked) -> bool:
 
 
 def is_fresh(entry: Entry, now: float, ttl: float | None) -> bool:
-    """Whether an entry may still be served: neither its own expiry nor today's ttl (seconds) has passed."""
+    """Whether an entry may still be served: neither its own expiry nor today's ttl (seconds) has passed.
+
+    The age of an entry from the future is unknown: a clock was wrong, then or now. Where age counts, it is too old.
+    """
+    if entry.created > now + CLOCK_LEEWAY and not (entry.expires is None and ttl is None):
+        return False
     if entry.expires is not None and now >= entry.expires:
         return False
     return ttl is None or now < entry.created + ttl

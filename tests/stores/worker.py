@@ -31,7 +31,7 @@ class Sample:
 
     @property
     def size(self) -> int:
-        """Bytes that the size limit counts."""
+        """Bytes of the record and the blobs."""
         return len(self.record) + sum(map(len, self.blobs.values()))
 
     def put(self, store: Store, *, expires: float | None = None) -> None:
@@ -152,9 +152,9 @@ def take_room(folder: Path, limit: int, seed: int) -> None:
     assert store._opened is not None
     sweep = store._opened.sweep
     assert sweep is not None
-    placed, unfinished = sample("placed", b"p" * 5000), b"u" * 5000
+    placed, unfinished = sample("placed", b"p" * 50_000), b"u" * 50_000
     (digest,) = placed.blobs
-    sweep.reserve(100, {digest: 5000, "ab" * 32: 5000})
+    sweep.reserve(100, 100, {digest: 50_000, "ab" * 32: 50_000})
     store._files.write(digest, placed.blobs[digest], sweep.writer.name())
     (folder / "incoming" / sweep.writer.name()).write_bytes(unfinished)
     child = os.fork()
