@@ -143,6 +143,7 @@ class Cache:
             flights_of(folder),
         )
         engine.disabled = self.settings.disabled
+        engine.book_evicted()  # what went because the limit was lowered
         return engine
 
     def _open_tier(self) -> tuple[Tier, Path]:

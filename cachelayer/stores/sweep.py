@@ -13,6 +13,7 @@ Order of locks: the index's write lock is the only one; files are renamed and un
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -44,6 +45,8 @@ from cachelayer.stores.space import Need, Taken, file_need, free_pages, least, m
 from cachelayer.stores.writers import Writer
 
 T = TypeVar("T")
+
+_log = logging.getLogger("cachelayer")
 
 ROOM_WAIT = 10.0
 """Seconds that a writer waits when all the room there is has been reserved by others."""
@@ -122,6 +125,7 @@ class Sweep:
         self._clock = clock
         self._tally = tally
         self._unsettled: list[str] = []
+        self._told = False
 
     def admit(self, need: Callable[[sqlite3.Connection], Need], take: Callable[[sqlite3.Connection, Need], T]) -> T:
         """Run ``take`` in a transaction in which what ``need`` asks for fits, evicting until it does.
@@ -131,6 +135,7 @@ class Sweep:
         self._settle()  # what could not be settled when its put failed, because the disk was full
         deadline = time.monotonic() + ROOM_WAIT
         pause, reclaimed = 0.002, False
+        over, gone = 0, NONE
         while True:
             step: _Step | None = None
             with self.index.writing() as sql:
@@ -138,7 +143,9 @@ class Sweep:
                 clamp_times(sql, self._clock())
                 wanted = need(sql)
                 taken = measure(sql, self._files.folder)
+                over = max(over, taken.with_room_for(Need()) - self._limit)
                 if taken.with_room_for(wanted) <= self._limit:
+                    self._tell(over, gone)
                     return take(sql, wanted)
                 floor = least(sql, taken) + wanted.bytes
                 if wanted.bytes and floor > self._limit:
@@ -154,6 +161,7 @@ class Sweep:
                 self.reclaim()
                 reclaimed = True
             elif step is not None and step.progress:
+                gone += step.evicted
                 self._finish(step)
             elif not taken.reserved.bytes or time.monotonic() >= deadline:
                 raise NoRoom(f"{wanted.bytes} bytes more do not fit beside the answers that are being written")
@@ -161,6 +169,21 @@ class Sweep:
                 time.sleep(pause)
                 pause = min(pause * 2, 0.1)
                 reclaimed = False  # one of those we wait for may have died
+
+    def _tell(self, over: int, gone: Evicted) -> None:
+        """Say once that entries went because somebody else keeps more here than this limit lets."""
+        # Not at the few pages by which a put may be wrong about what it takes.
+        if gone.entries and over > self._limit // 50 and not self._told:
+            self._told = True
+            _log.warning(
+                "the store in %s held %d bytes more than size_limit lets it (%d): %d entries that had cost $%s were "
+                "dropped",
+                self._files.folder,
+                over,
+                self._limit,
+                gone.entries,
+                f"{gone.usd:f}",
+            )
 
     def reserve(self, record: int, request: int, blobs: Mapping[str, int]) -> Place:
         """Reserve room for a record, its canonical request and blobs (digest -> bytes), evicting for it, and claim the
