@@ -172,6 +172,17 @@ class BlobFiles:
             return False
         return True
 
+    def remove(self, digest: str) -> bool:
+        """Unlink a blob; False when there is no plain file."""
+        try:
+            with self._shelf(digest) as shelf:
+                if not stat.S_ISREG(os.stat(digest, dir_fd=shelf, follow_symlinks=False).st_mode):
+                    return False
+                os.unlink(digest, dir_fd=shelf)
+        except OSError:
+            return False
+        return True
+
     def put_back(self, digest: str, token: str) -> None:
         """Undo discard(); what has come into its place meanwhile stays."""
         discarded = self._discarded(digest, token)

@@ -31,15 +31,26 @@ WRITE_WAIT = 10.0
 answer is rather not stored than its flight held up (diskcache's own default is 60)."""
 READ_WAIT = 1.0
 """Seconds. A reader waits only while a killed writer's log is being recovered."""
-CHECKPOINT_AT = 8_000_000
-"""Bytes of write-ahead log at which a writer no longer leaves its end to SQLite. SQLite's own checkpoints wait for
-nobody, and among several writers none of them ever comes to the end: the log grew to a hundred times a small limit."""
-CHECKPOINT_WAIT = 0.1
-"""Seconds that such a checkpoint waits for readers, and keeps other writers waiting."""
-CHECKPOINT_PAUSE = 0.2
-"""Seconds until the next one after one that readers kept from its end."""
+CHECKPOINT_AT = 6_000_000
+"""Bytes of write-ahead log at which a writer has it written into the database. Rejected: SQLite's own checkpoints,
+after every commit beyond a size. They wait for nobody, so that among several writers none ever came to the end of the
+log, which grew to a hundred times a small limit; and each keeps all others from checkpointing."""
+CHECKPOINT_WAIT, CHECKPOINT_PAUSE = 0.1, 0.2
+"""Seconds that a checkpoint waits for readers, and keeps other writers waiting; seconds until the next one after one
+that readers kept from its end."""
+CHECKPOINT_BY, LAST_WAIT = 11_000_000, 2.0
+"""Bytes at which it waits longer, and comes after every transaction: one adds up to four million."""
 IDLE_READERS = 8
 """Connections kept open for reading between look-ups; more are opened as threads ask at once, and closed again."""
+
+_PER_CONNECTION = (
+    "cache_size",
+    "mmap_size",
+    "secure_delete",
+    "synchronous",
+    "journal_size_limit",
+    "wal_autocheckpoint",
+)
 
 KEY = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
 
@@ -253,17 +264,25 @@ class Index:
 
         What was given back is still in the file until a checkpoint cuts it, and counts likewise.
         """
-        if log_size(self._folder / FILE) + self._given_back * schema.PAGE <= CHECKPOINT_AT:
+        size = log_size(self._folder / FILE) + self._given_back * schema.PAGE
+        if size <= CHECKPOINT_AT:
             return
-        if time.monotonic() >= self._no_checkpoint_until and not self._checkpoint("RESTART"):
+        if size > CHECKPOINT_BY:
+            self._checkpoint("RESTART", LAST_WAIT)
+        elif time.monotonic() >= self._no_checkpoint_until and not self._checkpoint("RESTART", CHECKPOINT_WAIT):
             self._no_checkpoint_until = time.monotonic() + CHECKPOINT_PAUSE
 
-    def _checkpoint(self, how: str) -> bool:
+    def _checkpoint(self, how: str, wait: float) -> bool:
         """Whether all of the log is in the database now."""
         connection = self._write_connection()
+        deadline = time.monotonic() + wait
         try:
-            connection.execute(f"PRAGMA busy_timeout = {int(CHECKPOINT_WAIT * 1000)}").fetchall()
-            ((busy, _, _),) = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
+            connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}").fetchall()
+            while True:
+                ((busy, _, _),) = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
+                if not busy or time.monotonic() >= deadline:
+                    break
+                time.sleep(0.005)  # another one is under way, for which SQLite does not wait
         except sqlite3.Error as error:
             if is_damage(error):
                 raise
@@ -278,7 +297,7 @@ class Index:
         """Move the write-ahead log into the database and cut it to nothing, as far as readers allow; whether they
         did."""
         with self._turn, inside_sqlite:
-            return self._checkpoint("TRUNCATE")
+            return self._checkpoint("TRUNCATE", LAST_WAIT)
 
     def close(self) -> None:
         """Close every connection; those in use are closed when they come back."""
@@ -331,7 +350,7 @@ def _connect(folder: Path, how: str, wait: float) -> sqlite3.Connection:
     )
     try:
         connection.execute("PRAGMA trusted_schema = 0")
-        for name in ("cache_size", "mmap_size", "secure_delete", "synchronous", "journal_size_limit"):
+        for name in _PER_CONNECTION:
             connection.execute(f"PRAGMA {name} = {schema.SETTINGS['sqlite_' + name]}").fetchall()
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # what cannot be read fails here
     except BaseException:

@@ -206,13 +206,16 @@ class LocalStore:
         request: bytes,
         expires: float | None,
     ) -> None:
+        sizes = {digest: len(data) for digest, data in blobs.items()}
+        need = space.Need(sum(sizes.values()), 1)
         for left in reversed(range(_TRIES_ON_A_FULL_DISK)):
-            place = sweep.reserve(len(record), len(request), {digest: len(data) for digest, data in blobs.items()})
             try:
+                place = sweep.reserve(len(record), len(request), sizes)
+                need = place.need
                 return self._put_at(place, sweep, key, record, blobs, request, expires)
             except _FAILURES as error:
                 again = left < _TRIES_ON_A_FULL_DISK - 1  # it says that it has room, and has none for us
-                if not (left and is_disk_full(error) and sweep.yield_to_disk(place.need, quota=again)):
+                if not (left and is_disk_full(error) and sweep.yield_to_disk(need, quota=again)):
                     raise
 
     def _put_at(

@@ -23,6 +23,12 @@ _UNUSED = (
     " AND NOT EXISTS (SELECT 1 FROM Claim WHERE Claim.digest = Blob.digest)"
 )
 _UNUSED_DISK = "SELECT disk FROM Blob WHERE digest = ? AND " + _UNUSED  # noqa: S608 (constants)
+SOLE_BLOBS = (
+    "SELECT digest FROM Reference AS mine WHERE key = ?"
+    " AND NOT EXISTS (SELECT 1 FROM Reference WHERE digest = mine.digest AND key != mine.key)"
+    " AND NOT EXISTS (SELECT 1 FROM Claim WHERE digest = mine.digest)"
+)
+"""The blobs that an entry alone needs."""
 _MARK_IDLE = "UPDATE Blob SET idle = 1 WHERE digest = ? AND " + _UNUSED  # noqa: S608 (constants)
 
 

@@ -23,12 +23,12 @@ SETTINGS: dict[str, int | str] = {
     "sqlite_auto_vacuum": 2,
     "sqlite_cache_size": 2048,
     "sqlite_journal_mode": "wal",
-    "sqlite_journal_size_limit": 4 * 2**20,
+    "sqlite_journal_size_limit": 2 * 2**20,
     # No mmap: a file cut short under a mapping ends the process with SIGBUS instead of an error.
     "sqlite_mmap_size": 0,
     "sqlite_secure_delete": 1,
     "sqlite_synchronous": 1,
-    "sqlite_wal_autocheckpoint": 1000,
+    "sqlite_wal_autocheckpoint": 0,  # index.py does it
     "statistics": 0,
     "tag_index": 0,
 }

@@ -106,7 +106,7 @@ def sizes(sql: sqlite3.Connection, path: Path) -> tuple[int, int, int]:
 def least(sql: sqlite3.Connection, taken: Taken) -> int:
     """Bytes that the store takes when every entry has been evicted and nothing is being written."""
     (shelves,) = sql.execute("SELECT ifnull(sum(disk), 0) FROM Shelf").fetchone()
-    return int(shelves) + (EMPTY_INDEX + MARGIN) * PAGE + taken.overhead + taken.log
+    return int(shelves) + (EMPTY_INDEX + MARGIN) * PAGE + taken.overhead  # the log is cut again
 
 
 def need_of(sql: sqlite3.Connection, record: int, request: int, blobs: Mapping[str, int], block: int) -> Need:
@@ -129,13 +129,13 @@ def file_need(size: int, block: int) -> int:
 
 
 def _overhead(path: Path) -> int:
-    total = sum(map(_blocks, (path / name for name in _OVERHEAD)))
+    total = sum(_blocks(f"{path}/{name}") for name in _OVERHEAD)
     with suppress(OSError):  # there is none
-        total += sum(map(_blocks, os.scandir(path / "entries.aside")))
+        total += sum(_blocks(entry.path) for entry in os.scandir(path / "entries.aside"))
     return total
 
 
-def _blocks(path: Path | os.DirEntry[str]) -> int:
+def _blocks(path: str) -> int:
     try:
         return blocks(os.lstat(path))
     except OSError:

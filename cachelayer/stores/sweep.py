@@ -24,11 +24,13 @@ from typing import TypeVar
 
 from cachelayer.core.entry import Broken, decode
 from cachelayer.core.errors import NoRoom
+from cachelayer.sqlite import ERRORS, is_full
 from cachelayer.stores.base import NONE, Evicted
 from cachelayer.stores.blobs import DIGEST, BlobFiles
 from cachelayer.stores.index import Index
 from cachelayer.stores.recency import Recency
 from cachelayer.stores.rows import (
+    SOLE_BLOBS,
     add_idle_blob,
     blob_disk,
     clamp_times,
@@ -53,7 +55,9 @@ ROOM_WAIT = 10.0
 BATCH = 64
 """Blobs renamed or unlinked, or entries dropped, in one transaction: some tens of microseconds each while others wait
 to write."""
-PAGES = 512
+FULL_TO_THE_BYTE = 4
+"""Entries whose files go first where a disk has no room to write down that they go."""
+PAGES = 256
 """Pages freed or given back in one transaction. Each passes through the write-ahead log, overwritten with zeros."""
 
 
@@ -134,7 +138,7 @@ class Sweep:
         """
         self._settle()  # what could not be settled when its put failed, because the disk was full
         deadline = time.monotonic() + ROOM_WAIT
-        pause, reclaimed = 0.002, False
+        pause, reclaimed, cut = 0.002, False, False
         over, gone = 0, NONE
         while True:
             step: _Step | None = None
@@ -155,15 +159,19 @@ class Sweep:
                     )
                 # While it cannot fit beside what others have reserved, evicting would be in vain.
                 vain = bool(wanted.bytes) and floor + taken.reserved.bytes > self._limit
-                if reclaimed and not vain:
+                if reclaimed and not vain and (cut or not taken.log):
                     step = self._make_room(sql, taken, wanted)
-            if not reclaimed:
+            if taken.log and not cut:
+                self.index.checkpoint()  # rather than evict for what a reader keeps for a moment
+                cut = True
+            elif not reclaimed:
                 self.reclaim()
                 reclaimed = True
             elif step is not None and step.progress:
                 gone += step.evicted
                 self._finish(step)
             elif not taken.reserved.bytes or time.monotonic() >= deadline:
+                self._tell(over, gone)
                 raise NoRoom(f"{wanted.bytes} bytes more do not fit beside the answers that are being written")
             else:
                 time.sleep(pause)
@@ -217,25 +225,41 @@ class Sweep:
         Nothing is evicted in vain: not where all files that are held take less than is missing.
         quota: how much is missing cannot be asked.
         """
-        self.index.checkpoint()  # the log's room is the first to go, and what is evicted must be written down in it
-        if not need.disk:
-            with self.index.writing() as sql:
-                step = self._evict(sql, lambda _: free_pages(sql) >= need.pages)
-            self._finish(step)
-            return step.dropped > 0
+        self.index.checkpoint()  # the log's room is the first to go
         missing = need.disk if quota else self._files.missing(need.disk)
         with self.index.reading() as sql:
             taken = measure(sql, self._files.folder)
-        if missing > taken.files - taken.reserved.disk:
+        if need.disk and missing > taken.files - taken.reserved.disk:
             return False
-        while missing > 0:
-            with self.index.writing() as sql:
-                step = self._evict(sql, missing.__le__, files=True)
-            if not step.progress:
-                return False
-            missing -= step.disk
+        unlinked = 0
+        while missing > 0 or not need.disk:
+            try:
+                with self.index.writing() as sql:
+                    if need.disk:
+                        step = self._evict(sql, missing.__le__, files=True)
+                    else:
+                        step = self._evict(sql, lambda _: free_pages(sql) >= need.pages)
+            except ERRORS as error:
+                # Not without end: somebody else may take whatever comes free.
+                unlinked += 1
+                if not (is_full(error) and unlinked <= FULL_TO_THE_BYTE and self._unlink_some()):
+                    raise
+                continue
             self._finish(step)
+            if not need.disk or not step.progress:
+                return bool(step.dropped)
+            missing -= step.disk
         return True
+
+    def _unlink_some(self) -> bool:
+        """Remove the files of the least recently used entry before the entry: on a disk that is full to the last byte
+        not even its going can be written down. Who reads it meanwhile has a miss. False when there is no such file."""
+        with self.index.reading() as sql:
+            for key in column(sql, "SELECT key FROM Entry ORDER BY used LIMIT ?", (BATCH,)):
+                digests = column(sql, SOLE_BLOBS, (key,))
+                if sum(self._files.remove(digest) for digest in digests if DIGEST.match(digest)):
+                    return True
+        return False
 
     def mend(self, digest: str, data: bytes) -> None:
         """Write a blob again whose file is gone, if an entry needs it still.

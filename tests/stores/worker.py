@@ -95,6 +95,20 @@ def churn(folder: Path, limit: int, seed: int) -> None:
         print(chosen.key, flush=True)
 
 
+def press(folder: Path, limit: int, seed: int) -> None:
+    """Put new entries of every size for ever, far more than fit; a line for each."""
+    rng = random.Random(seed)
+    store = open_local(folder, size_limit=limit)
+    number = 0
+    while True:
+        number += 1
+        blobs = [rng.randbytes(rng.randrange(1000, limit // 20)) for _ in range(rng.choice([0, 0, 0, 0, 0, 0, 1, 2]))]
+        one = sample((seed, number), *blobs, text=rng.randbytes(rng.randrange(10, 14_000)))
+        canonical = rng.randbytes(rng.choice([100, 1000, 1000, 3000, limit // 50]))
+        store.put(one.key, one.record, one.blobs, canonical=canonical, expires=None)
+        print(one.key, flush=True)
+
+
 def collect(folder: Path, limit: int, seed: int) -> None:
     """Clean up for ever; a line for each round."""
     store = open_local(folder, size_limit=limit)
@@ -201,7 +215,7 @@ def forks(folder: Path, limit: int, seed: int) -> None:
 
 
 MODES: dict[str, Callable[[Path, int, int], None]] = {
-    mode.__name__: mode for mode in (churn, collect, fill, forks, read_only, small_files, take_room)
+    mode.__name__: mode for mode in (churn, collect, fill, forks, press, read_only, small_files, take_room)
 }
 
 if __name__ == "__main__":
