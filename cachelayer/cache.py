@@ -57,8 +57,8 @@ class Cache:
     """A cache in a folder of this machine, safe for threads, tasks and processes at once.
 
     Every argument may also come from a CACHELAYER_<NAME> variable or from cachelayer.toml, in this order.
-    Raises ConfigError for a wrong setting. A folder that cannot be used is no error: requests are forwarded, with one
-    warning on the logger `cachelayer`.
+    Raises ConfigError for a wrong setting. A folder that cannot be used, or had, is no error: requests are forwarded,
+    with one warning on the logger `cachelayer`.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Cache:
     ) -> None:
         """
         path: folder of store and ledger; default: the user's cache folder.
-        size_limit: bound on stored bytes, entries and blobs together ("10GB", "500MiB", or bytes).
+        size_limit: what the folder may take on disk besides the ledger ("10GB", "500MiB", or bytes); docs/storage.md.
         ttl: how long an entry is served (seconds, or "1h", "30d"); default: until it is evicted.
         namespace: a wall; entries of one are invisible to another.
         operations: what is cached, of "image", "text", "embedding".

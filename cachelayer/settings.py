@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     path: Annotated[Path | None, BeforeValidator(_folder)] = Field(default_factory=_default_folder)
     """Folder of the store and the ledger; None: this user has no home folder for one."""
     size_limit: Size = 10 * 10**9
-    """Bound on the bytes of entries and blobs, by least recent use."""
+    """Bound on what the folder takes on disk besides the ledger, by least recent use."""
     ttl: Duration | None = None
     """How long an entry is served; None keeps it until it is evicted."""
     namespace: str = Field(default="default", min_length=1, max_length=200)
