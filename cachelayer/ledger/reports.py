@@ -56,7 +56,7 @@ class Stats(Sums):
 
     entries: int = Field(description="Entries in the store")
     blobs: int = Field(description="Blobs in the store")
-    stored_bytes: int = Field(description="Bytes of entries and blobs")
+    stored_bytes: int = Field(description="Bytes that the store takes on disk, as size_limit counts them")
 
 
 # A cost counts where it is spent (the request was forwarded) or saved (HIT and COALESCED; STALE, BYPASS and ERROR

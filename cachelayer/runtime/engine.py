@@ -222,6 +222,17 @@ class Engine:
         except Exception as error:
             self.fault("store an answer", error)
             return Reason.INTERNAL_ERROR
+        finally:
+            self.book_evicted()
+
+    def book_evicted(self) -> None:
+        """Write down what had to go for room. Never raises."""
+        try:
+            gone = self.tier.take_evicted()
+            if gone.entries:
+                self.ledger.record_evicted(gone.entries, gone.usd)
+        except Exception as error:
+            self.fault("write to the ledger", error)
 
     def record(self, event: Event, *, sync: bool = False) -> None:
         """Write an outcome to the log and to the ledger. Never raises."""
