@@ -147,7 +147,8 @@ class Engine:
                 if self.tier.failures != failures:
                     return Absent()  # the tier is not there; nothing is known to be damaged
                 if newer == record:
-                    self._warn_once("damage", "an entry was damaged and will be replaced: %s", damage)
+                    fate = "will be replaced" if key == asked.key else "is passed over as another scope's"
+                    self._warn_once(f"damage {fate}", f"an entry was damaged and {fate}: %s", damage)
                     return Absent(broken=1)
                 record = newer
             except Exception as error:
