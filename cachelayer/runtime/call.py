@@ -9,6 +9,7 @@ call answered him), given up. Its event loop is held weakly: one that its progra
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -25,6 +26,8 @@ SLOTS = 8
 """Calls of a key that a machine may have under way: the first, then one after 1, 3, 7, ... times hedge_after."""
 TICK = 1.0
 """Seconds between two looks at whether a call's event loop is alive, and at the store while a lease is waited for."""
+_CLEANUPS = 20
+"""Waits within one another that a task may have in its cleanup."""
 DEAF = 10.0
 """Seconds after which an event loop that answers no call is taken for blocked; long enough for a loop that computes."""
 
@@ -60,6 +63,7 @@ class Call:
         self.in_thread = loop is None
         self._loop = None if loop is None else weakref.ref(loop)
         self.made = self.moved = time.monotonic()
+        self.task: weakref.ref[asyncio.Task[None]] | None = None
         self.begun = False
         """Its thread or task runs."""
         self.gone = False
@@ -140,6 +144,26 @@ class Call:
     def _hear(self) -> None:
         self._heard = (0.0, True)
 
+    def let_go(self) -> None:
+        """It was given up: its task, which its loop does not run, holds nothing any more."""
+        task, loop = None if self.task is None else self.task(), self.loop
+        if task is None or task.done():
+            return
+        _forget_in_anyio(task)
+        if loop is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(task.cancel)  # should it run again after all
+            except RuntimeError:
+                return
+            return
+        coroutine = task.get_coro()
+        for _ in range(_CLEANUPS):
+            try:
+                coroutine.close()
+            except BaseException:  # it waits for something as it ends, which without a loop never comes
+                continue
+            return
+
     def how_left(self) -> Reason | None:
         """How its maker left without an answer; None while he is aboard. Under the flight's lock."""
         if self.left is not None:
@@ -166,3 +190,11 @@ class Call:
         while end < SLOTS and waited >= self.hedge_after * (2**end - 2**self.base):
             end += 1
         return range(self.base, min(end, SLOTS))
+
+
+def _forget_in_anyio(task: asyncio.Task[None]) -> None:
+    # Its table of tasks is weak, but what stands beside a task that waits in a timeout holds the task: each such task,
+    # with its loop, its client and its pool, would stay as long as the program lives, and no collector would find it.
+    states = getattr(sys.modules.get("anyio._backends._asyncio"), "_task_states", None)
+    if isinstance(states, weakref.WeakKeyDictionary):
+        states.pop(task, None)
