@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import cachelayer
 from cachelayer.simulator import Simulator
+
+# The suite also runs beside four others: how long an example takes says nothing there.
+settings.register_profile("cachelayer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cachelayer")
 
 
 @pytest.fixture(autouse=True)

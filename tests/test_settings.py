@@ -40,6 +40,7 @@ def test_defaults(tmp_path: Path) -> None:
         "finish_timeout": 600.0,
         "hedge_after": 90.0,
         "drain_timeout": 60.0,
+        "drain_on_sigterm": False,
         "disabled": False,
     }
 
@@ -73,6 +74,7 @@ def test_variables_say_all_that_arguments_say(tmp_path: Path, monkeypatch: pytes
         "FINISH_TIMEOUT": "30s",
         "HEDGE_AFTER": "2m",
         "DRAIN_TIMEOUT": "1.5",
+        "DRAIN_ON_SIGTERM": "1",
         "DISABLED": "1",
     }.items():
         monkeypatch.setenv("CACHELAYER_" + name, value)
@@ -90,6 +92,7 @@ def test_variables_say_all_that_arguments_say(tmp_path: Path, monkeypatch: pytes
         "finish_timeout": 30.0,
         "hedge_after": 120.0,
         "drain_timeout": 1.5,
+        "drain_on_sigterm": True,
         "disabled": True,
     }
 

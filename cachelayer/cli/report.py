@@ -17,6 +17,7 @@ from cachelayer.core.errors import LedgerError, NewerFormat, StoreError
 from cachelayer.core.reasons import meaning_of
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.own_prices import as_argument, as_toml
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 ROOMY = 100
 """Columns from which the table of groups has two spaces between its eight figures."""
+
+NAMED_HOSTS = 3
+"""Hosts with estimates that are named, those with most dollars first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Report:
     by: reports.By
     reasons: list[tuple[str, str, int]]
     normalized: dict[str, int]
+    estimates: list[reports.Estimates]
 
 
 def run(path: Path | None, *, since: str | None, by: reports.By, as_json: bool) -> None:
@@ -108,6 +113,7 @@ def collect(ledger: Ledger, *, by: reports.By, since: float | None, sizes: tuple
         by,
         reports.reasons(ledger, since),
         reports.normalized(ledger, since),
+        reports.estimates(ledger, since),
     )
 
 
@@ -118,9 +124,10 @@ def headline(totals: reports.Sums) -> str:
     calls = f"{spared:,} of {number(asked, 'call')} ({percent(totals.hit_rate)}) never reached a provider"
     if not spared:
         return f"Nothing saved yet: {calls}"
+    saved = f"Saved {'about ' * bool(totals.estimated)}{dollars(totals.saved_usd)}"
     if totals.saved_seconds < 0:
-        return f"Saved {dollars(totals.saved_usd)} for {duration(-totals.saved_seconds)} more of waiting: {calls}"
-    return f"Saved {dollars(totals.saved_usd)} and {duration(totals.saved_seconds)}: {calls}"
+        return f"{saved} for {duration(-totals.saved_seconds)} more of waiting: {calls}"
+    return f"{saved} and {duration(totals.saved_seconds)}: {calls}"
 
 
 def show(screen: Console, report: Report, *, where: str) -> None:
@@ -142,6 +149,10 @@ def show(screen: Console, report: Report, *, where: str) -> None:
         screen.print()
     for sentence in footers:
         screen.print(Text("* " + sentence, style="dim"))
+
+
+def _listed(hosts: list[str]) -> str:
+    return " and ".join(visible(host) for host in hosts)
 
 
 def _totals(totals: reports.Stats) -> Table:
@@ -234,9 +245,11 @@ def _footers(report: Report) -> Iterable[str]:
         steps = ", ".join(f"{visible(step)} {count:,}" for step, count in report.normalized.items())
         yield f"Hits that prompt normalisation may have earned: {steps}."
     if totals.estimated:
+        hosts = [one.host for one in report.estimates if one.host][:NAMED_HOSTS] or ["HOST"]
         yield (
             f"{number(totals.estimated, 'request is', 'requests are')} estimated: priced by size, or by a list price "
-            "that your provider may not charge. Give your own prices to make them exact."
+            f'that {_listed(hosts)} may not charge. Say what an image costs there, or "list". In cachelayer.toml: '
+            f"{as_toml(hosts)}; in a program: {as_argument(hosts)}."
         )
     if totals.unpriced:
         yield (

@@ -15,6 +15,7 @@ from cachelayer.core.effects import Crashed, Original, PassThrough, Replay, Repl
 from cachelayer.core.model import Answer, Asked, Headers, Outcome
 from cachelayer.core.policy import answer_headers
 from cachelayer.runtime.engine import Engine
+from cachelayer.runtime.log import log_disabled
 
 _WATCHED = 67_108_864
 """Bytes of a passed-through answer that are kept to price it; a longer answer stays unpriced."""
@@ -93,6 +94,7 @@ def _marked(response: Any, added: Headers) -> Any:
 def record(engine: Engine, through: PassThrough, status: int | None, response: Any) -> None:
     """Record a request that was passed through. status: None when the forward raised; response: None when unread."""
     if engine.disabled:
+        log_disabled()
         return
     answer = None if response is None else Answer(status or 0, pairs(response.headers), response.content)
     engine.record_pass(through, status=status, answer=answer)

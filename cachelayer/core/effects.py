@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from cachelayer.core.entry import Entry
-from cachelayer.core.model import Answer, Asked, Cost, Event, Headers, Outcome, Reading, Request, Unkeyed
+from cachelayer.core.model import Answer, Asked, Bill, Cost, Event, Headers, Outcome, Reading, Request, Unkeyed
 from cachelayer.core.reasons import Reason
 
 T = TypeVar("T")
@@ -44,7 +44,9 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A whole, fresh entry and the body it rebuilds to."""
+    """A whole, fresh entry and the body it rebuilds to. Its key and scope are those of the pool's member that made it.
+
+    broken: damaged entries that were found before it."""
 
     entry: Entry
     body: bytes
@@ -53,7 +55,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No entry that could be served. broken: how many were there but damaged (0 or 1)."""
+    """No entry that could be served. broken: how many were there but damaged."""
 
     broken: int = 0
 
@@ -104,9 +106,8 @@ class Fresh:
     received: Received
     good: bool
     reason: str | None
-    cost: Cost | None
+    bill: Bill
     latency: float
-    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,7 @@ class Canonicalize(Effect[Asked | Unkeyed]):
 
 @dataclass(frozen=True, slots=True)
 class LookUp(Effect[Found | Absent]):
-    """A whole, fresh entry under the key, read through the tiers. Never raises."""
+    """A whole, fresh entry under his own key, or one at another member of the pool. Never raises."""
 
     blocking: ClassVar[bool] = True
     asked: Asked
@@ -288,12 +289,20 @@ class Read(Effect[Reading]):
 
 
 @dataclass(frozen=True, slots=True)
-class Price(Effect[Cost | None]):
-    """What the forward cost; None: nothing was billed. Never raises."""
+class Price(Effect[Bill]):
+    """What the forward cost. Never raises."""
 
     blocking: ClassVar[bool] = True
     asked: Asked
     reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Worth(Effect[Cost]):
+    """What an answer that was paid for saves this caller, by the user's prices of today. Never raises."""
+
+    asked: Asked
+    bill: Bill
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +321,7 @@ class Keep(Effect[str | None]):
     asked: Asked
     answer: Answer
     reading: Reading
-    cost: Cost | None
+    bill: Bill
     latency: float
 
 

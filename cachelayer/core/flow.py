@@ -52,6 +52,7 @@ from cachelayer.core.effects import (
     Stored,
     TakeLease,
     TimedOut,
+    Worth,
 )
 from cachelayer.core.model import Answer, Asked, Cost, Event, Outcome, Request
 from cachelayer.core.policy import bypass_reason, kept_headers
@@ -104,7 +105,7 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
                     await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.READ_TIMEOUT))
                 return landing
             case Stored() if arrived.booked:  # he made a call of his own, which is booked when it ends
-                return _replay_of(Outcome.MISS, asked, landing.found, await Now())
+                return _replay_of(Outcome.MISS, landing.found, await Now(), None)
             case Stored():
                 outcome = Outcome.COALESCED if landing.waited else Outcome.HIT
                 return await _replay(outcome, asked, began, landing.found, broken)
@@ -125,6 +126,7 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
 
 async def _replay(outcome: Outcome, asked: Asked, began: Moment, found: Found, broken: int) -> Replay:
     entry, now = found.entry, await Now()
+    saved = await Worth(asked, entry.bill)
     await Record(
         _event(
             outcome,
@@ -133,19 +135,19 @@ async def _replay(outcome: Outcome, asked: Asked, began: Moment, found: Found, b
             now,
             broken,
             status=entry.status,
-            saved=entry.cost,
+            saved=saved,
             images=entry.images,
             latency=entry.latency,
+            key=entry.key,
         )
     )
-    return _replay_of(outcome, asked, found, now)
+    return _replay_of(outcome, found, now, saved)
 
 
-def _replay_of(outcome: Outcome, asked: Asked, found: Found, now: Moment) -> Replay:
+def _replay_of(outcome: Outcome, found: Found, now: Moment, saved: Cost | None) -> Replay:
     entry = found.entry
     answer = Answer(entry.status, entry.headers, found.body)
-    saved = None if outcome is Outcome.MISS else entry.cost
-    return Replay(outcome, asked.key, answer, entry.created, now.unix, saved, None)
+    return Replay(outcome, entry.key, answer, entry.created, now.unix, saved, None)
 
 
 async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int, *, booked: bool) -> Replay:
@@ -158,7 +160,7 @@ async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int, *,
     answer = Answer(came.status, kept_headers(came.headers), came.body)
     if booked:
         return Replay(Outcome.MISS, asked.key, answer, None, now.unix, None, landing.reason)
-    saved = landing.cost or Cost(None, "unpriced", "nothing was billed")
+    saved = await Worth(asked, landing.bill)
     await Record(
         _event(
             Outcome.COALESCED,
@@ -168,7 +170,7 @@ async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int, *,
             broken,
             status=came.status,
             saved=saved,
-            images=landing.images,
+            images=landing.bill.images,
             latency=landing.latency,
         )
     )
@@ -232,8 +234,8 @@ async def fly(asked: Asked, began: Moment, broken: int, hedge_after: float) -> L
 
     latency = came.monotonic - sent.monotonic
     reading = await Read(asked, received.answer)
-    cost = await Price(asked, reading)
-    landing = Fresh(received, reading.refusal is None, reading.refusal, cost, latency, reading.images)
+    bill = await Price(asked, reading)
+    landing = Fresh(received, reading.refusal is None, reading.refusal, bill, latency)
     told = await Announce(landing)
     # Here the announcement decides which answer is kept; another process's hedge is found in the store.
     if landing.good and (not told.first or (latency > hedge_after and await _is_made_since(asked, sent))):
@@ -246,7 +248,7 @@ async def fly(asked: Asked, began: Moment, broken: int, hedge_after: float) -> L
         broken,
         status=received.answer.status,
         upstream=1,
-        spent=cost,
+        spent=bill.cost,
         images=reading.images,
         latency=latency,
         reason=landing.reason,
@@ -257,7 +259,7 @@ async def fly(asked: Asked, began: Moment, broken: int, hedge_after: float) -> L
 
     # The ledger first: an entry whose cost no ledger knows would show savings that nobody can check.
     await RecordDurably(miss)
-    return replace(landing, reason=await Keep(asked, received.answer, reading, cost, latency))
+    return replace(landing, reason=await Keep(asked, received.answer, reading, bill, latency))
 
 
 async def _record_no_answer(
@@ -302,6 +304,7 @@ def _event(
     saved: Cost | None = None,
     images: int = 0,
     latency: float | None = None,
+    key: str | None = None,
 ) -> Event:
     return Event(
         outcome=outcome,
@@ -311,7 +314,7 @@ def _event(
         model=asked.model,
         size=asked.size,
         host=asked.host,
-        key=asked.key,
+        key=key or asked.key,
         reason=reason,
         status=status,
         upstream=upstream,

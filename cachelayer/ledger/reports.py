@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -118,6 +119,33 @@ def report_json(
             {"name": name} | sums.model_dump(mode="json") for name, sums in (groups(ledger, by, since) if by else [])
         ],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What is no more than estimated at one host: requests, and the USD that they spent and saved."""
+
+    host: str
+    requests: int
+    spent_usd: Decimal
+    saved_usd: Decimal
+
+
+def estimates(ledger: Ledger, since: float | None = None) -> list[Estimates]:
+    """The hosts with costs or savings that are estimates, most dollars first."""
+    columns = (
+        "host, count(*), "
+        "coalesce(decimal_sum(CASE WHEN upstream > 0 AND spent_pricing = 'estimated' THEN spent_usd END), '0'), "
+        "coalesce(decimal_sum(CASE WHEN outcome IN ('HIT', 'COALESCED') AND saved_pricing = 'estimated' "
+        "THEN saved_usd END), '0')"
+    )
+    where = f"at >= ? AND {_COUNTED.format('estimated')}"
+    query = f"SELECT {columns} FROM outcomes WHERE {where} GROUP BY 1"  # noqa: S608
+    found = [
+        Estimates(host, requests, Decimal(spent), Decimal(saved))
+        for host, requests, spent, saved in _query(ledger, query, since)
+    ]
+    return sorted(found, key=lambda one: (-add(one.spent_usd, one.saved_usd), one.host))
 
 
 def reasons(ledger: Ledger, since: float | None = None) -> list[tuple[str, str, int]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -62,6 +63,8 @@ class Call:
         self.seat: weakref.ref[Seat] | None = None
         self.in_thread = loop is None
         self._loop = None if loop is None else weakref.ref(loop)
+        self.thread = threading.get_ident()
+        """Whose call it is: the thread that its loop belongs to."""
         self.made = self.moved = time.monotonic()
         self.task: weakref.ref[asyncio.Task[None]] | None = None
         self.begun = False

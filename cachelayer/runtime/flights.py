@@ -22,6 +22,9 @@ from cachelayer.runtime.flight import Flight
 from cachelayer.runtime.leases import Leases
 from cachelayer.runtime.seat import Bell, Seat
 
+_STEP = 0.01
+"""Seconds between two looks at whether a loop that is stepped to its calls' end has got there."""
+
 
 class Flights:
     """The flights of one folder in this process. Get it with `flights_of`, never by the constructor."""
@@ -255,11 +258,19 @@ class Flights:
     # --- what is under way --------------------------------------------------------------------------------------------
 
     def wait_idle(self, timeout: float) -> int:
-        """Wait until no call of a thread or of another loop is under way; the number that still are after timeout.
+        """Wait until no call is under way; the number that still are after timeout seconds.
 
-        Calls of the caller's own running loop are not waited for: they need that loop to go on.
+        Loops that stand still (`run_until_complete` has returned), of this thread or of one that has ended, are stepped
+        until our calls on them have ended; what else is scheduled there goes on meanwhile. Calls of the running loop
+        are not waited for: they need that loop to go on.
         """
         deadline = time.monotonic() + timeout
+        if asyncio._get_running_loop() is None:
+            for loop in self._loops_to_step():
+                try:
+                    loop.run_until_complete(self._until_landed(loop, deadline))
+                except RuntimeError:  # somebody runs or closes it just now
+                    continue
         bell = Bell()
         self._bells.add(bell)
         try:
@@ -272,6 +283,17 @@ class Flights:
                 bell.wait(min(left, TICK))
         finally:
             self._bells.discard(bell)
+
+    def _loops_to_step(self) -> set[asyncio.AbstractEventLoop]:
+        others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        loops = {call.loop for call in self._needed() if call.thread not in others}
+        return {loop for loop in loops if loop is not None and not loop.is_running() and not loop.is_closed()}
+
+    async def _until_landed(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        while True:
+            if time.monotonic() >= deadline or not any(call.loop is loop for call in self._needed()):
+                return
+            await asyncio.sleep(_STEP)
 
     async def wait_idle_async(self, timeout: float) -> int:
         """Like wait_idle, for a task: lets the running loop's own calls go on meanwhile."""
@@ -288,16 +310,24 @@ class Flights:
         return len(self._living())
 
     def _living(self) -> list[Call]:
+        return [call for call in self._needed() if call.is_running()]
+
+    def paid_for(self) -> int:
+        """Calls that were sent and may still land: the provider may be working, and billing."""
+        return sum(call.sent or call.answered for call in self._needed())
+
+    def _needed(self) -> list[Call]:
+        # A loop that stands still may be run again; a closed one may not.
         self.sweep()
         with self._lock:
-            calls = [call for call in self._calls if call.is_running()]
+            calls = [call for call in self._calls if not call.is_dead()]
         return [call for call in calls if call.flight is not None and call.flight.is_needed(call)]
 
-    def after_own_flights(self, then: Callable[[], None]) -> None:
-        """Call `then` once the calls of the running event loop have ended; at once when there are none."""
-        here, living = asyncio._get_running_loop(), self._living()
+    def after_flights(self, then: Callable[[], None]) -> None:
+        """Call `then` once the calls that are under way now have ended; at once when there are none."""
+        needed = self._needed()
         with self._lock:
-            own = {call for call in living if call in self._calls and here is not None and call.loop is here}
+            own = {call for call in needed if call in self._calls}
             if own:
                 self._waiting.append((own, then))
         if not own:
