@@ -148,17 +148,12 @@ class Call:
         self._heard = (0.0, True)
 
     def let_go(self) -> None:
-        """It was given up: its task, which its loop does not run, holds nothing any more."""
-        task, loop = None if self.task is None else self.task(), self.loop
+        """It was given up, and its loop does not run: its task holds nothing any more. Should the loop run again after
+        all, the task ends at its first step."""
+        task = None if self.task is None else self.task()
         if task is None or task.done():
             return
         _forget_in_anyio(task)
-        if loop is not None and not loop.is_closed():
-            try:
-                loop.call_soon_threadsafe(task.cancel)  # should it run again after all
-            except RuntimeError:
-                return
-            return
         coroutine = task.get_coro()
         for _ in range(_CLEANUPS):
             try:
