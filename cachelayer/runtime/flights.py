@@ -115,6 +115,7 @@ class Flights:
         boarding was left."""
         flight = call.flight
         if flight is None:
+            self._calls.discard(call)
             return
         with self._lock, flight.lock:
             if call.begun and call in flight.calls:
@@ -234,6 +235,8 @@ class Flights:
         for call in calls:
             flight = call.flight
             if flight is None:
+                if now - call.made > DEAF:  # interrupted as it was made
+                    self._calls.discard(call)
                 continue
             if call.landing is not None:  # interrupted in close
                 self.close(call, call.landing)
