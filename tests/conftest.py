@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,11 @@ from cachelayer.simulator import Simulator
 # The suite also runs beside four others: how long an example takes says nothing there.
 settings.register_profile("cachelayer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cachelayer")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    # Started from a script's background, or below `trap "" INT`. Children would inherit it, and those that tests send a
+    # Ctrl-C would never end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from cachelayer.cli.demo_asks import draw
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import dollars, duration, number, percent
+from cachelayer.cli.places import folder_of
 from cachelayer.cli.reader import Reader
-from cachelayer.cli.report import Report, collect, show
+from cachelayer.cli.report import Report, as_document, collect, headline, show
 from cachelayer.cli.screen import console, print_json
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
@@ -123,7 +125,7 @@ def _make_calls(screen: Console, folder: Path, asks: list[Ask], shown: Shown, la
             with Reader(folder) as reader:
                 sizes = reader.sizes()
             report = collect(ledger, by="model", since=begin, sizes=sizes)
-            document = reports.report_json(ledger, by="model", since=begin, store_sizes=sizes)
+            document = as_document(ledger, by="model", since=begin, sizes=sizes)
             told = demo_told.look(cache, clients, shown)
             clients.close()
         return Seen(report, document, told, simulator.calls, simulator.billed_usd, took)
@@ -137,21 +139,30 @@ def _prove(screen: Console, totals: reports.Sums, called: int, billed: Decimal) 
     )
     average = sum(LATENCY) / 2
     if totals.upstream_calls == 0:
-        screen.print("Every call was a hit: an earlier run had paid for them all. --fresh begins anew.", style="green")
+        screen.print("Every call was a hit: an earlier run had paid for them all. --fresh begins anew.")
     else:
         screen.print(
             f"At full latency, {average:g} s a call on average, the {number(totals.hits, 'hit')} alone would have "
             f"saved about {duration(totals.hits * average)}. Run it again: every call will be a hit."
         )
+    screen.print(headline(totals), style="bold green")
 
 
 def _folder(path: Path | None) -> Path:
     """The demo's own folder. Raises Failure for one that holds something else: the demo never mixes with real work."""
     from platformdirs import user_cache_path
 
+    from cachelayer.settings import expanded
+
     if path is None:
-        path = user_cache_path("cachelayer-demo", appauthor=False)
-    folder = path.expanduser().absolute()
+        with suppress(RuntimeError):  # no home folder; folder_of says so
+            path = user_cache_path("cachelayer-demo", appauthor=False)
+    else:
+        try:
+            path = expanded(str(path))
+        except ValueError as error:
+            raise Failure(str(error), USAGE) from None
+    folder = folder_of(path)
     if not folder.exists():
         return folder
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
@@ -181,17 +192,10 @@ def _leave_the_users_settings() -> None:
 
 
 def _forget(folder: Path) -> None:
-    from cachelayer.stores.local import open_local
+    from cachelayer.cli.purge import delete
 
-    if not (folder / "format").exists():
-        return
-    store = open_local(folder, size_limit=2**62)
-    try:
-        for key, _ in list(store.scan()):
-            store.delete(key)
-        store.maintain()
-    finally:
-        store.close()
+    if (folder / "format").exists():
+        delete(folder, None)
 
 
 def _play(screen: Console, clients: Clients, asks: list[Ask], *, give_up: Callable[[], None]) -> list[Exception]:

@@ -7,25 +7,29 @@ import shutil
 import sqlite3
 import stat
 import sys
-import tomllib
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from shlex import quote as shell_quote
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from cachelayer.cli.failure import FOUND
+from cachelayer.cli.failure import FOUND, Failure
 from cachelayer.cli.format import number, size, visible
-from cachelayer.cli.places import settings_for
+from cachelayer.cli.places import folder_of, settings_for
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, print_json
-from cachelayer.core.errors import ConfigError, LedgerError, StoreError
+from cachelayer.cli.tables import show_grid
+from cachelayer.core.errors import ConfigError, LedgerError, NewerFormat, NotAStore, StoreError
+from cachelayer.core.reasons import Reason
 from cachelayer.ledger import reports, table
 from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.prices import Prices
 from cachelayer.sqlite import ERRORS, inside_sqlite
 from cachelayer.stores.folder import prepare
 
@@ -47,6 +51,8 @@ class Check:
     check: str
     state: State
     detail: str
+    remedy: str | None = None
+    """What to do about it; None where all is well."""
 
 
 def run(path: Path | None, *, as_json: bool) -> None:
@@ -54,8 +60,7 @@ def run(path: Path | None, *, as_json: bool) -> None:
     checks = list(examine(path))
     sound = all(check.state != "problem" for check in checks)
     if as_json:
-        lines = [{"check": check.check, "state": check.state, "detail": check.detail} for check in checks]
-        print_json({"ok": sound, "checks": lines})
+        print_json({"ok": sound, "checks": [asdict(check) for check in checks]})
     else:
         _show(checks, sound)
     if not sound:
@@ -67,16 +72,21 @@ def examine(path: Path | None) -> Iterator[Check]:
     yield from _versions()
     try:
         settings = settings_for(path)
+        Prices(settings.prices)
     except ConfigError as error:
-        yield Check("settings", "problem", str(error))
+        yield Check("settings", "problem", str(error), "correct it, or take it away")
         return
     yield from _settings(settings, path)
-    folder = settings.path.expanduser().absolute()
+    try:
+        folder = folder_of(settings.path)
+    except Failure as failure:
+        yield Check("folder", "problem", str(failure))
+        return
     if not os.path.lexists(folder):
-        yield Check("folder", "ok", f"{folder} is not there yet; the first cached call makes it")
+        yield _absent(folder)
         return
     if not folder.is_dir():
-        yield Check("folder", "problem", f"{folder} is not a folder")
+        yield Check("folder", "problem", f"{folder} is not a folder", f"remove it, or {_ELSEWHERE}")
         return
     yield Check("folder", "ok", str(folder))
     yield _access(folder)
@@ -84,15 +94,40 @@ def examine(path: Path | None) -> Iterator[Check]:
         if (folder / "format").exists():
             prepare(folder)  # checks the format; writes only where there is none
         elif set(os.listdir(folder)) - {"ledger", "leases.lock", "writers.lock"}:
-            raise StoreError(f"{folder} is not a cachelayer store: it holds something else")
+            raise NotAStore(f"{folder} is not a cachelayer store: it holds something else")
     except StoreError as error:
-        yield Check("store", "problem", str(error))
+        remedy = "update cachelayer" if isinstance(error, NewerFormat) else _ELSEWHERE
+        yield Check("store", "problem", str(error), remedy)
         return  # not ours, or a newer version's: neither ledger nor modes are our business
+    except OSError as error:
+        yield Check("store", "problem", f"{folder} cannot be read: {error.strerror}", _ELSEWHERE)
+        return
     yield from _modes(folder)
     yield from _store(folder)
-    yield _ledger(folder)
+    yield from _ledger(folder)
     yield _leases(folder)
     yield _disk(folder, settings)
+
+
+_ELSEWHERE = "name another folder with --path, CACHELAYER_PATH or the setting path"
+
+
+def _absent(folder: Path) -> Check:
+    """A folder that the first cached call will have to make: whether it can."""
+    nearest = next(parent for parent in folder.parents if os.path.lexists(parent))
+    detail = f"{folder} is not there yet"
+    if not nearest.is_dir():
+        return Check("folder", "problem", f"{detail} and cannot be made: {nearest} is not a folder", _ELSEWHERE)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".cachelayer-", dir=nearest))  # rights alone do not tell: quotas, /proc
+    except OSError as error:
+        sentence = f"{detail} and cannot be made: {nearest} takes no new folder ({error.strerror})"
+        return Check("folder", "problem", sentence, f"give this user the right to write there, or {_ELSEWHERE}")
+    return Check("folder", "ok", f"{detail}; the first cached call makes it, in {nearest}")
+
+
+def _quote(path: Path) -> str:
+    return shell_quote(str(path))
 
 
 def _versions() -> Iterator[Check]:
@@ -111,30 +146,30 @@ def _versions() -> Iterator[Check]:
 
 
 def _settings(settings: Settings, path: Path | None) -> Iterator[Check]:
-    # Asked in the order in which they win. Values are shown: none of these settings is a secret.
-    variables = {name.upper() for name, value in os.environ.items() if value}
-    toml = Path("cachelayer.toml").absolute()
-    in_file = tomllib.loads(toml.read_text(encoding="utf-8")) if toml.is_file() else {}
+    from cachelayer.settings import source_of, unknown_variables
+
+    # Values are shown: none of these settings is a secret.
     for name in type(settings).model_fields:
-        variable = f"CACHELAYER_{name.upper()}"
-        if name == "path" and path is not None:
-            source = "--path"
-        elif variable in variables:
-            source = variable
-        elif name in in_file:
-            source = str(toml)
-        else:
-            continue
-        yield Check(f"setting {name}", "ok", f"{getattr(settings, name)} (from {source})")
+        source = "--path" if name == "path" and path is not None else source_of(name, ())
+        if source is not None:
+            yield Check(
+                f"setting {name}", "ok", f"{getattr(settings, name)} (from {source.removeprefix('the variable ')})"
+            )
+    for variable, meant in unknown_variables().items():
+        names = ", ".join(type(settings).model_fields)
+        remedy = f"write {meant}, or unset it" if meant else f"unset it; the settings are {names}"
+        yield Check("variable", "warn", f"{variable} is no setting and is ignored", remedy)
     if settings.disabled:
-        yield Check("disabled", "warn", "the cache is switched off: every call passes through")
+        sentence = "the cache is switched off: every call passes through"
+        yield Check("disabled", "warn", sentence, Reason.DISABLED.remedy)
 
 
 def _access(folder: Path) -> Check:
     if not os.access(folder, os.R_OK | os.X_OK):
-        return Check("access", "problem", "the folder cannot be read by this user")
+        return Check("access", "problem", "the folder cannot be read by this user", f"chmod u+rwx {_quote(folder)}")
     if not os.access(folder, os.W_OK):
-        return Check("access", "warn", "the folder cannot be written: hits are served, nothing new is stored")
+        sentence = "the folder cannot be written: hits are served, nothing new is stored"
+        return Check("access", "warn", sentence, f"chmod u+w {_quote(folder)}, if something new should be")
     return Check("access", "ok", "can be read and written")
 
 
@@ -152,9 +187,10 @@ def _modes(folder: Path) -> Iterator[Check]:
                 open_to_others.append(found.relative_to(folder))
     if open_to_others:
         found_open = f"{open_to_others[0]}" + (f" and {len(open_to_others) - 1:,} more" if open_to_others[1:] else "")
-        yield Check("modes", "problem", f"others can get at {found_open}; chmod -R go-rwx {folder} closes them")
+        yield Check("modes", "problem", f"others can get at {found_open}", f"chmod -R go-rwx {_quote(folder)}")
     elif folder.stat().st_mode & 0o077:
-        yield Check("modes", "warn", f"others can list the folder, though not what is in it; chmod 700 {folder}")
+        sentence = "others can list the folder, though not what is in it"
+        yield Check("modes", "warn", sentence, f"chmod 700 {_quote(folder)}")
     else:
         yield Check("modes", "ok", "only the owner can get at anything")
 
@@ -168,7 +204,8 @@ def _store(folder: Path) -> Iterator[Check]:
             entries, blobs, stored = reader.sizes()
             problems = reader.problems()
     except (StoreError, OSError) as error:
-        yield Check("store", "problem", str(error))
+        remedy = "nothing to do: the next cached call moves it aside and begins a new one; an old copy may be put back"
+        yield Check("store", "problem", str(error), remedy)
     else:
         held = f"{number(entries, 'entry', 'entries')} and {number(blobs, 'blob')}, {size(stored)}"
         yield Check("store", "ok", f"the index can be read: {held}")
@@ -178,34 +215,65 @@ def _store(folder: Path) -> Iterator[Check]:
             more = f" and {count - SHOWN:,} more" if count > SHOWN else ""
             # An orphan is what a killed or a living writer leaves for the next clean-up; no answer is at stake.
             state: State = "warn" if kind == "orphaned-blob" else "problem"
-            yield Check(kind, state, f"{count:,}: {', '.join(named)}{more}")
+            remedy = "nothing to do: the next clean-up removes it" if state == "warn" else _DAMAGED
+            yield Check(kind, state, f"{count:,}: {', '.join(named)}{more}", remedy)
         if not kinds:
             yield Check("content", "ok", "every entry and every blob has its checksum")
     if (folder / "entries.aside").exists():
-        yield Check("aside", "warn", f"an index that was refused lies in {folder / 'entries.aside'}")
+        aside = folder / "entries.aside"
+        yield Check("aside", "warn", f"an index that was refused lies in {aside}", f"remove it: rm -r {_quote(aside)}")
 
 
-def _ledger(folder: Path) -> Check:
+_DAMAGED = "nothing to do: it is never served, and the next call for it fetches it again"
+
+
+def _ledger(folder: Path) -> Iterator[Check]:
     ledger = Ledger(folder / "ledger")
     if not ledger.folder.is_dir():
-        return Check("ledger", "ok", "nothing was recorded yet")
+        yield Check("ledger", "ok", "nothing was recorded yet")
+        return
     # Asked first: the ledger itself moves a file that it cannot read aside and begins anew.
     fault = _database_fault(ledger.folder / "ledger.sqlite3")
     if fault is not None:
-        sentence = f"ledger.sqlite3 cannot be read: {fault}; the next outcome moves it aside and begins a new one"
-        return Check("ledger", "problem", sentence)
+        remedy = "put an old copy back, if there is one; else nothing: the next outcome moves it aside and begins anew"
+        yield Check("ledger", "problem", f"ledger.sqlite3 cannot be read: {fault}", remedy)
+        return
     try:
-        requests = reports.totals(ledger, since=None, store_sizes=(0, 0, 0)).requests
+        totals = reports.totals(ledger, since=None, store_sizes=(0, 0, 0))
         damaged = ledger.damaged()
     except LedgerError as error:
-        return Check("ledger", "problem", str(error))
-    detail = number(requests, "outcome")
-    if damaged:
-        return Check("ledger", "problem", f"{detail}; {number(damaged, 'line')} could not be read and were left out")
+        yield Check("ledger", "problem", str(error), f"look at the rights in {_quote(ledger.folder)}")
+        return
+    detail = number(totals.requests, "outcome")
     aside = sorted(ledger.folder.glob("ledger.sqlite3.damaged-*"))
-    if aside:
-        return Check("ledger", "problem", f"{detail}; an earlier ledger was damaged and lies in {aside[0]}")
-    return Check("ledger", "ok", detail)
+    if damaged:
+        sentence = f"{detail}; {number(damaged, 'line')} could not be read and were left out"
+        yield Check("ledger", "problem", sentence, "nothing to do: the sums are of the rest")
+    elif aside:
+        remedy = f"remove it, if it is not wanted: rm {_quote(aside[0])}"
+        yield Check("ledger", "problem", f"{detail}; an earlier ledger was damaged and lies in {aside[0]}", remedy)
+    else:
+        yield Check("ledger", "ok", detail)
+    yield from _faults(totals.model_dump())
+
+
+def _faults(totals: dict[str, Any]) -> Iterator[Check]:
+    """What calls went on without, by the ledger."""
+    for field, what, remedy in (
+        (
+            "faults",
+            "{} of cachelayer, without which the calls went on",
+            "look at the warnings of the logger cachelayer",
+        ),
+        ("broken", "{} found damaged and fetched again", _DAMAGED),
+        ("not_kept", "{} paid for and not stored", "look at the reasons in cachelayer report"),
+        ("lost", "{} begun by a program that was killed before it could book them", "end programs by close or SIGTERM"),
+    ):
+        count = totals.get(field) or 0
+        if count:
+            things = {"faults": "failure", "broken": "entry", "not_kept": "answer", "lost": "call"}[field]
+            counted = number(count, things, "entries" if field == "broken" else None)
+            yield Check(field.replace("_", "-"), "warn", what.format(counted), remedy)
 
 
 def _database_fault(file: Path) -> str | None:
@@ -223,13 +291,15 @@ def _database_fault(file: Path) -> str | None:
 def _leases(folder: Path) -> Check:
     file = folder / "leases.lock"
     if sys.platform == "win32":
-        return Check("leases", "warn", "no record locks here: one flight per key within one process only")
+        sentence = "no record locks here: one flight per key within one process only"
+        return Check("leases", "warn", sentence, "nothing to do on this platform")
     if not os.path.lexists(file):
         return Check("leases", "ok", "none was taken yet")
     if not stat.S_ISREG(file.lstat().st_mode):
-        return Check("leases", "problem", f"{file} is not a plain file; remove it")
+        return Check("leases", "problem", f"{file} is not a plain file", "remove it")
     if not os.access(file, os.R_OK | os.W_OK):
-        return Check("leases", "warn", f"{file} cannot be written: calls are not joined across processes")
+        sentence = f"{file} cannot be written: calls are not joined across processes"
+        return Check("leases", "warn", sentence, f"chmod u+rw {_quote(file)}")
     return Check("leases", "ok", "can be taken")
 
 
@@ -243,23 +313,24 @@ def _disk(folder: Path, settings: Settings) -> Check:
     wanted = max(0, settings.size_limit - stored)
     detail = f"{size(free)} free"
     if free < wanted:
-        return Check("disk", "warn", f"{detail}, but size_limit lets the store grow by {size(wanted)} more")
+        sentence = f"{detail}, but size_limit lets the store grow by {size(wanted)} more"
+        return Check("disk", "warn", sentence, "lower the setting size_limit, or make room")
     return Check("disk", "ok", f"{detail}, the store may grow by {size(wanted)}")
 
 
+def _words(check: Check) -> str:
+    return visible(check.detail + (f" -> {check.remedy}" if check.remedy else ""))
+
+
 def _show(checks: list[Check], sound: bool) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     styles = {"ok": "green", "warn": "yellow", "problem": "bold red"}
     screen = console()
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, style="cyan")
-    table.add_column(overflow="fold")
-    for check in checks:
-        table.add_row(Text(check.state, style=styles[check.state]), check.check, visible(check.detail))
-    screen.print(table)
+    show_grid(
+        screen,
+        [(Text(check.state, style=styles[check.state]), check.check, _words(check)) for check in checks],
+    )
     screen.print()
     warnings = sum(check.state == "warn" for check in checks)
     problems = sum(check.state == "problem" for check in checks)

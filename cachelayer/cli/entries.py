@@ -1,4 +1,4 @@
-"""What is stored: a list, one entry in full, its images as files, and its end."""
+"""What is stored: a list, one entry in full, its images as files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachelayer.cli.failure import FOUND, Failure
+from cachelayer.cli.failure import Failure
 from cachelayer.cli.format import age, dollars, duration, json_text, number, size, visible
 from cachelayer.cli.images import extension, images_of
 from cachelayer.cli.places import existing_folder
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, note, print_json
+from cachelayer.cli.tables import Column, show_grid, show_table
 from cachelayer.core import canon
 from cachelayer.core.entry import Broken, Entry, read_body
 
@@ -32,36 +33,36 @@ def list_newest(path: Path | None, *, limit: int, as_json: bool) -> None:
     if as_json:
         print_json([{"key": key} | (_facts(entry) if entry else {"damaged": True}) for key, entry in rows])
         return
-    from rich import box
-    from rich.table import Table
-
     screen = console()
     if not rows:
         screen.print("Nothing is stored yet.")
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False, show_edge=False)
-    table.add_column("Key", no_wrap=True)
-    for title in ("Age", "Size", "Images", "Cost"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("Model", no_wrap=True)
-    table.add_column("Host", overflow="ellipsis", style="dim")  # the column that gives way in a narrow window
     now = time.time()
-    for key, entry in rows:
-        if entry is None:
-            table.add_row(key[:SHORT], "", "", "", "", "(damaged)", "")
-            continue
-        table.add_row(
-            key[:SHORT],
-            age(now - entry.created),
-            size(entry.body_size),
-            f"{entry.images}",
-            "unpriced" if entry.cost.usd is None else dollars(entry.cost.usd),
-            visible(entry.model),
-            visible(entry.host),
-        )
-    screen.print(table)
+    show_table(screen, _COLUMNS, [_row(key, entry, now) for key, entry in rows])
     if total > len(rows):
         note(f"the newest {number(len(rows), 'entry', 'entries')} of {total:,}; --limit shows more")
+
+
+_COLUMNS = (
+    Column("Key", "name"),
+    *map(Column, ("Age", "Size", "Images", "Cost")),
+    Column("Model", "name"),
+    Column("Host", "name"),
+)
+
+
+def _row(key: str, entry: Entry | None, now: float) -> list[str]:
+    if entry is None:
+        return [key[:SHORT], "", "", "", "", "(damaged)", ""]
+    return [
+        key[:SHORT],
+        age(now - entry.created),
+        size(entry.body_size),
+        f"{entry.images}",
+        "unpriced" if entry.cost.usd is None else dollars(entry.cost.usd),
+        visible(entry.model),
+        visible(entry.host),
+    ]
 
 
 def show(path: Path | None, prefix: str, *, save: Path | None, as_json: bool) -> None:
@@ -102,29 +103,6 @@ def show(path: Path | None, prefix: str, *, save: Path | None, as_json: bool) ->
         _describe(console(), entry, document)
 
 
-def purge(path: Path | None, prefix: str, *, as_json: bool) -> None:
-    """`cachelayer purge --key`: the entry, its request and the blobs that no other entry needs."""
-    from cachelayer.stores.local import open_local
-
-    folder = existing_folder(path)
-    with Reader(folder) as reader:
-        key = reader.key_of(prefix)
-    # Without a bound: the folder may be in use with a larger size_limit than the settings here say, and opening it
-    # with a smaller one would evict what nobody asked to purge.
-    store = open_local(folder, size_limit=2**62)
-    try:
-        gone = store.delete(key)
-        store.maintain()  # older copies in the write-ahead log go too
-    finally:
-        store.close()
-    if not gone:
-        raise Failure(f"no entry has the key {key}", FOUND)
-    if as_json:
-        print_json({"purged": [key]})
-    else:
-        print(f"purged {key}; the ledger keeps its figures, which hold no prompt and no image")
-
-
 def _facts(entry: Entry) -> dict[str, Any]:
     return {
         "namespace": entry.namespace,
@@ -139,14 +117,10 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _describe(screen: Console, entry: Entry, document: dict[str, Any]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
     cost = "unpriced" if entry.cost.usd is None else f"${entry.cost.usd:f}, {entry.cost.pricing}"
-    for label, text in (
+    rows = [
         ("Key", entry.key),
         ("Model", f"{entry.model} ({entry.operation})"),
         ("Host", entry.host),
@@ -157,12 +131,11 @@ def _describe(screen: Console, entry: Entry, document: dict[str, Any]) -> None:
         ("Cost", f"{cost} ({entry.cost.reason})"),
         ("Latency", f"{duration(entry.latency)}, when it was made"),
         ("Answer", f"status {entry.status}, {size(entry.body_size)}, {number(entry.images, 'image')}"),
-    ):
-        table.add_row(label, visible(text))
+    ]
     for ref in entry.blobs:
         kind = "image" if ref.image else "other"
-        table.add_row("Blob", visible(f"{ref.digest} {size(ref.size)} {ref.mime} ({kind})"))
-    screen.print(table)
+        rows.append(("Blob", f"{ref.digest} {size(ref.size)} {ref.mime} ({kind})"))
+    show_grid(screen, [(label, visible(text)) for label, text in rows])
     screen.print()
     if document["request"] is None:
         screen.print("The request was too long to be kept.")

@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 a problem was found (no such key, a damaged store, a call 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,8 +24,8 @@ _ClickException = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="cachelayer",
-    add_completion=False,
     pretty_exceptions_enable=False,
+    suggest_commands=False,  # it takes `replay` for `explain`; see _no_such_command
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -38,7 +39,9 @@ Folder = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with exact figures.")]
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Key of an entry, or a unique beginning of it.")]
-RequestFile = Annotated[str, typer.Argument(metavar="FILE", help="A request as JSON, - for stdin.")]
+RequestName = Annotated[
+    str, typer.Argument(metavar="FILE|KEY", help="A request as JSON, - for stdin; or the key of an entry.")
+]
 Rate = Annotated[float, typer.Option(min=0, max=1, metavar="SHARE", help="Share of calls that end like this.")]
 
 
@@ -89,7 +92,7 @@ def start(
         typer.echo(ctx.get_help())
 
 
-@app.command()
+@app.command(short_help="The main job, with no account.")
 def demo(
     ctx: typer.Context,
     repeat_rate: Annotated[
@@ -120,7 +123,7 @@ def demo(
     )
 
 
-@app.command()
+@app.command(short_help="What was saved, and what was not cached.")
 def report(
     ctx: typer.Context,
     since: Annotated[
@@ -137,7 +140,7 @@ def report(
     run(given.path, since=since, by=by.value, as_json=given.as_json)
 
 
-@app.command()
+@app.command(short_help="The newest entries.")
 def ls(
     ctx: typer.Context,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 20,
@@ -151,7 +154,7 @@ def ls(
     list_newest(given.path, limit=limit, as_json=given.as_json)
 
 
-@app.command()
+@app.command(short_help="One entry in full; its images as files.")
 def show(
     ctx: typer.Context,
     key: Key,
@@ -171,17 +174,17 @@ def show(
     run(given.path, key, save=save, as_json=given.as_json)
 
 
-@app.command()
+@app.command(short_help="What of a request counts, and its key.")
 def explain(
     ctx: typer.Context,
-    file: RequestFile,
+    file: RequestName,
     path: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """What the cache makes of a request, without sending it: its key, and every field that counts.
 
     FILE is JSON {method, url, headers, body | body_base64}, or - for stdin. A body may be an object, a list or a
-    string.
+    string. KEY, or a unique beginning of it, is a stored entry's: the request that it answers.
     """
     from cachelayer.cli.requests import explain as run
 
@@ -189,7 +192,7 @@ def explain(
     run(given.path, file, as_json=given.as_json)
 
 
-@app.command()
+@app.command(short_help="Why two requests do not share an entry.")
 def diff(
     ctx: typer.Context,
     a: Annotated[str, typer.Argument(metavar="A", help="A request, as explain takes it.")],
@@ -197,28 +200,43 @@ def diff(
     path: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """In which fields two requests differ, as far as their keys go. The exit code is 0 whether they do or not."""
+    """In which fields two requests differ, as far as their keys go, and whether they are ever answered from the cache.
+
+    The exit code is 0 whether they differ or not.
+    """
     from cachelayer.cli.requests import diff as run
 
     given = Globals.of(ctx, path, as_json)
     run(given.path, a, b, as_json=given.as_json)
 
 
-@app.command()
+@app.command(short_help="Delete an entry, or all of them.")
 def purge(
     ctx: typer.Context,
-    key: Annotated[str, typer.Option("--key", metavar="KEY", help="Key of the entry, or a unique beginning of it.")],
+    key: Annotated[
+        str | None, typer.Argument(metavar="KEY", help="Key of an entry, or a unique beginning of it.")
+    ] = None,
+    named: Annotated[str | None, typer.Option("--key", metavar="KEY", help="The same.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every entry of every namespace.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     path: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete an entry, its request, and the images that no other entry needs."""
-    from cachelayer.cli.entries import purge as run
+    """Delete an entry, its request, and the images that no other entry needs; or all of them.
+
+    Asks first. Without a terminal and without --yes it does nothing, and the exit code is 2. The ledger keeps its
+    figures, which hold no prompt and no image.
+    """
+    from cachelayer.cli.purge import run
 
     given = Globals.of(ctx, path, as_json)
-    run(given.path, key, as_json=given.as_json)
+    keys = [one for one in (key, named) if one is not None]
+    if len(keys) + everything != 1:
+        raise Failure("name one KEY to purge, or --all", USAGE)
+    run(given.path, keys[0] if keys else None, yes=yes, as_json=given.as_json)
 
 
-@app.command()
+@app.command(short_help="Is everything in order? If not, what to do.")
 def doctor(ctx: typer.Context, path: Folder = None, as_json: AsJson = False) -> None:
     """Check settings, folder, index, every blob, ledger and disk. Exit code 1 when there is a problem."""
     from cachelayer.cli.doctor import run
@@ -227,7 +245,7 @@ def doctor(ctx: typer.Context, path: Folder = None, as_json: AsJson = False) -> 
     run(given.path, as_json=given.as_json)
 
 
-@app.command()
+@app.command(short_help="A local provider to try things with.")
 def simulate(
     ctx: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65_535, metavar="N", help="0 lets the system choose.")] = 0,
@@ -268,6 +286,7 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command of sys.argv; the exit code."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a prompt may not fit the terminal's encoding
@@ -278,11 +297,29 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
-        # The reader has left (`| head`). What is still buffered must not complain when Python flushes it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except Exception as error:
         return _explain(error)
+
+
+def _open_what_is_closed() -> None:
+    """Started with a stream closed (`cachelayer ls >&-`), go on as if it were /dev/null.
+
+    Else the next file that is opened gets its number, and what is printed to it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 # for the whole run
+
+
+def _drop_output() -> None:
+    """The reader has left (`| head`), or the disk is full: what is still buffered must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: Exception) -> int:
@@ -292,10 +329,38 @@ def _explain(error: Exception) -> int:
     if isinstance(error, Failure):
         sentence, code = str(error), error.code
     elif isinstance(error, _ClickException):
-        sentence, code = error.format_message(), USAGE  # type: ignore[attr-defined]
-    elif isinstance(error, CachelayerError | OSError):
+        sentence, code = _no_such_command(error.format_message()), USAGE  # type: ignore[attr-defined]
+    elif isinstance(error, CachelayerError):
         sentence, code = str(error), USAGE if isinstance(error, ConfigError) else 1
+    elif isinstance(error, OSError):
+        _drop_output()
+        why = error.strerror or str(error)
+        sentence, code = why if error.filename is None else f"{error.filename}: {why}", 1
     else:
         raise error
     print(f"cachelayer: {sentence}", file=sys.stderr)
     return code
+
+
+def _no_such_command(sentence: str) -> str:
+    """The sentence, or a better one where a command is named that is not there."""
+    found = re.search("No such command ['\"](.*)['\"]", sentence)
+    if found is None:
+        return sentence
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback is not None]
+    meant = [name for name in names if _is_slip(found[1], name)]
+    advice = f"did you mean {meant[0]!r}?" if meant else f"the commands are {', '.join(names)}"
+    return f"there is no command {found[1]!r}; {advice}"
+
+
+def _is_slip(typed: str, name: str) -> bool:
+    """Whether one letter is wrong, missing, too many, or two are the wrong way round."""
+    typed, name = _without_beginning(typed, name)
+    typed, name = _without_beginning(typed[::-1], name[::-1])
+    return max(len(typed), len(name)) <= 1 or (len(typed) == 2 and typed == name[::-1])
+
+
+def _without_beginning(one: str, other: str) -> tuple[str, str]:
+    same = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+    same = min(len(one), len(other)) if same is None else same
+    return one[same:], other[same:]

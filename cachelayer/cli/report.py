@@ -5,26 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import dollars, duration, number, percent, size, visible
 from cachelayer.cli.places import existing_folder
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, note, print_json
+from cachelayer.cli.tables import Column, show_grid, show_place, show_table
 from cachelayer.core.errors import LedgerError, NewerFormat, StoreError
-from cachelayer.core.reasons import meaning_of
+from cachelayer.core.reasons import meaning_of, remedy_of
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.own_prices import as_argument, as_toml
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-ROOMY = 100
-"""Columns from which the table of groups has two spaces between its eight figures."""
+Why = tuple[str, str, int, Decimal]
+"""(outcome, reason, requests, what they cost)."""
 
 NAMED_HOSTS = 3
 """Hosts with estimates that are named, those with most dollars first."""
@@ -37,7 +38,7 @@ class Report:
     totals: reports.Stats
     groups: list[tuple[str, reports.Sums]]
     by: reports.By
-    reasons: list[tuple[str, str, int]]
+    reasons: list[Why]
     normalized: dict[str, int]
     estimates: list[reports.Estimates]
 
@@ -66,7 +67,7 @@ def _print(
     as_json: bool,
 ) -> None:
     if as_json:
-        print_json(reports.report_json(ledger, by=by, since=begin, store_sizes=sizes))
+        print_json(as_document(ledger, by=by, since=begin, sizes=sizes))
         return
     report = collect(ledger, by=by, since=begin, sizes=sizes)
     screen = console()
@@ -117,6 +118,22 @@ def collect(ledger: Ledger, *, by: reports.By, since: float | None, sizes: tuple
     )
 
 
+def as_document(ledger: Ledger, *, by: reports.By, since: float | None, sizes: tuple[int, int, int]) -> dict[str, Any]:
+    """The report as JSON. Raises LedgerError."""
+    document = reports.report_json(ledger, by=by, since=since, store_sizes=sizes)
+    document["reasons"] = [
+        {
+            "reason": reason,
+            "outcome": outcome,
+            "requests": count,
+            "spent_usd": f"{spent:f}",
+            "meaning": meaning_of(reason),
+        }
+        for outcome, reason, count, spent in reports.reasons(ledger, since)
+    ]
+    return document
+
+
 def headline(totals: reports.Sums) -> str:
     """The report in one sentence."""
     spared = totals.hits + totals.coalesced
@@ -135,15 +152,15 @@ def show(screen: Console, report: Report, *, where: str) -> None:
     from rich.text import Text
 
     screen.print(Text(headline(report.totals), style="bold green"))
-    screen.print(Text(visible(where), style="dim"))
+    show_place(screen, Text(visible(where), style="dim"))
     screen.print()
-    screen.print(_totals(report.totals))
+    show_grid(screen, _totals(report.totals), right=(1,))
     if report.groups:
         screen.print()
-        screen.print(_groups(report.by, report.groups, tight=screen.width < ROOMY))
+        show_table(screen, [Column(f"By {report.by}", "name"), *map(Column, _FIGURES)], _groups(report.groups))
     if report.reasons:
         screen.print()
-        screen.print(_reasons(report.reasons))
+        show_table(screen, _WHY, _reasons(report.reasons))
     footers = list(_footers(report))
     if footers:
         screen.print()
@@ -155,13 +172,7 @@ def _listed(hosts: list[str]) -> str:
     return " and ".join(visible(host) for host in hosts)
 
 
-def _totals(totals: reports.Stats) -> Table:
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(justify="left", style="cyan", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim", overflow="fold")
+def _totals(totals: reports.Stats) -> list[tuple[str, str, str]]:
     rows = [
         ("Requests", f"{totals.requests:,}", ""),
         ("Hits", f"{totals.hits:,}", f"answered from the store: {dollars(totals.avoided_usd)} not spent"),
@@ -190,18 +201,15 @@ def _totals(totals: reports.Stats) -> Table:
             f"{number(totals.entries, 'entry', 'entries')}, {number(totals.blobs, 'blob')}",
         ),
     ]
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return rows
 
 
-def _groups(by: reports.By, groups: list[tuple[str, reports.Sums]], *, tight: bool) -> Table:
-    table = _table(tight=tight)
-    table.add_column(f"By {by}", overflow="fold", min_width=12)  # the one column that gives way in a narrow window
-    for title in ("Requests", "Hits", "Coalesced", "Rate", "Spent", "Saved", "Time saved"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for name, sums in groups:
-        table.add_row(
+_FIGURES = ("Requests", "Hits", "Coalesced", "Rate", "Spent", "Saved", "Time saved")
+
+
+def _groups(groups: list[tuple[str, reports.Sums]]) -> list[list[str]]:
+    return [
+        [
             visible(name) or "(not recognised)",
             f"{sums.requests:,}",
             f"{sums.hits:,}",
@@ -210,33 +218,31 @@ def _groups(by: reports.By, groups: list[tuple[str, reports.Sums]], *, tight: bo
             dollars(sums.spent_usd),
             dollars(sums.saved_usd),
             duration(sums.saved_seconds),
-        )
-    return table
+        ]
+        for name, sums in groups
+    ]
 
 
-def _reasons(reasons: list[tuple[str, str, int]]) -> Table:
-    table = _table()
-    table.add_column("Not cached", no_wrap=True, overflow="ellipsis")
-    table.add_column("Outcome", no_wrap=True)
-    table.add_column("Requests", justify="right", no_wrap=True)
-    table.add_column("Because", style="dim", overflow="fold")
-    for outcome, reason, count in reasons:
-        table.add_row(visible(reason), outcome, f"{count:,}", visible(meaning_of(reason)))
-    return table
+_WHY = (
+    Column("Not cached", "name"),
+    Column("Outcome", "name"),
+    Column("Requests"),
+    Column("Spent"),
+    Column("Because", "prose"),
+)
 
 
-def _table(*, tight: bool = False) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 0 if tight else 1),
-        collapse_padding=True,
-        pad_edge=False,
-        show_edge=False,
-        header_style="bold",
-    )
+def _reasons(reasons: list[Why]) -> list[list[str]]:
+    return [
+        [
+            visible(reason),
+            outcome,
+            f"{count:,}",
+            dollars(spent),
+            visible(f"{meaning_of(reason)}; {remedy_of(reason)}"),
+        ]
+        for outcome, reason, count, spent in reasons
+    ]
 
 
 def _footers(report: Report) -> Iterable[str]:

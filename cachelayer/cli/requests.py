@@ -1,86 +1,177 @@
-"""Requests that are not sent: what the cache would make of them, and in what two of them differ."""
+"""Requests that are not sent: what the cache would make of them, and in what two of them differ.
+
+A request is named by a file, or by the key of an entry that answers it.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
+import re
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import json_text, visible
+from cachelayer.cli.places import settings_for
 from cachelayer.cli.screen import console, print_json
-from cachelayer.core.model import Request
-from cachelayer.core.reasons import meaning_of
+from cachelayer.core import canon
+from cachelayer.core.model import Asked, Request, Unkeyed
+from cachelayer.core.policy import bypass_reason
+from cachelayer.core.reasons import meaning_of, remedy_of
 
 if TYPE_CHECKING:
-    from cachelayer.cache import Cache
+    from rich.console import Console
 
 _FIELDS = ("method", "url", "headers", "body", "body_base64")
+_KEY = re.compile("[0-9a-fA-F]{1,64}")
+_COUNTS_FOR_GOOD = frozenset({"accept", "host"})
+"""Headers that nobody is advised to ignore: they ask for another shape of answer, or another provider."""
 
 
-def explain(path: Path | None, file: str, *, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A request that is asked about."""
+
+    name: str
+    asked: Asked | Unkeyed
+    reason: str | None
+    """Why it is never answered from the cache, None when it may be."""
+
+
+def explain(path: Path | None, name: str, *, as_json: bool) -> None:
     """`cachelayer explain`."""
-    request = read_request(file)
-    with _cache(path) as cache:
-        found = cache.explain(request)
+    subject = _subject(path, name)
+    asked = subject.asked
+    key, operation = (None, None) if isinstance(asked, Unkeyed) else (asked.key, asked.operation)
+    fields = {} if isinstance(asked, Unkeyed) else canon.fields(asked)
     if as_json:
-        document: dict[str, Any] = {
-            "key": found.key,
-            "operation": found.operation,
-            "model": found.model,
-            "fields": found.fields,
-        }
-        if found.reason is not None:
-            document["reason"] = found.reason
+        document: dict[str, Any] = {"key": key, "operation": operation, "model": asked.model, "fields": fields}
+        if subject.reason is not None:
+            document["reason"] = subject.reason
         print_json(document)
         return
     from rich.text import Text
 
     screen = console()
-    if found.reason is not None:
-        meaning = meaning_of(found.reason)
-        screen.print(Text(f"Not cached: {found.reason}" + (f" ({meaning})" if meaning else "")))
-    if found.key is not None:
-        screen.print(Text(f"Key        {found.key}"), soft_wrap=True)
-        screen.print(Text(f"Operation  {found.operation}"))
-        screen.print(Text(f"Model      {visible(found.model)}"))
+    if subject.reason is not None:
+        screen.print(Text(f"Not cached: {_because(subject.reason)}"))
+    if key is not None:
+        screen.print(Text(f"Key        {key}"), soft_wrap=True)
+        screen.print(Text(f"Operation  {operation}"))
+        screen.print(Text(f"Model      {visible(asked.model)}"))
         screen.print()
-        screen.print(Text(json_text(found.fields)), soft_wrap=True)
+        screen.print(Text(json_text(fields)), soft_wrap=True)
+        _advise(screen, fields)
 
 
 def diff(path: Path | None, one: str, other: str, *, as_json: bool) -> None:
     """`cachelayer diff`. A difference is an answer, not a problem: the exit code stays 0."""
-    a, b = read_request(one), read_request(other)
-    with _cache(path) as cache:
-        try:
-            differences = cache.diff(a, b)
-        except ValueError as error:
-            raise Failure(f"{error} ({one} is a, {other} is b)", USAGE) from None
+    subjects = [_subject(path, one), _subject(path, other)]
+    for name, subject in zip("ab", subjects, strict=True):
+        if isinstance(subject.asked, Unkeyed):
+            raise Failure(
+                f"request {name} gets no key: {subject.asked.reason}, {meaning_of(subject.asked.reason)} "
+                f"({one} is a, {other} is b)",
+                USAGE,
+            )
+    a, b = (subject.asked for subject in subjects if isinstance(subject.asked, Asked))
+    same, differences = a.key == b.key, canon.differences(a, b)
+    reason = next((subject.reason for subject in subjects if subject.reason is not None), None)
     if as_json:
         print_json(
             {
-                "same": not differences,
-                "differences": [
-                    {"field": difference.field, "a": difference.a, "b": difference.b} for difference in differences
-                ],
+                "same": same,
+                "reason": reason,
+                "differences": [{"field": field, "a": left, "b": right} for field, left, right in differences],
             }
         )
         return
+    screen = console()
+    screen.print(("Same key" if same else "Two keys") + _so(same, subjects))
+    _show_differences(screen, a, b, differences)
+
+
+def _so(same: bool, subjects: list[_Subject]) -> str:
+    """What two requests mean for each other, as the end of a sentence."""
+    reasons = {name: subject.reason for name, subject in zip("ab", subjects, strict=True) if subject.reason is not None}
+    if not reasons:
+        return ": one answer serves both." if same else ": neither answers the other."
+    if len(set(reasons.values())) == 1 and len(reasons) == len(subjects):
+        return f", and neither is ever answered from the cache: {_because(next(iter(reasons.values())))}."
+    never = "; ".join(f"{name} is never answered from the cache: {_because(why)}" for name, why in reasons.items())
+    return f"; {never}."
+
+
+def _show_differences(screen: Console, a: Asked, b: Asked, differences: list[tuple[str, Any, Any]]) -> None:
     from rich.text import Text
 
-    screen = console()
-    if not differences:
-        screen.print("Same key: one answer serves both.")
-        return
-    screen.print("Two keys: neither answers the other.")
-    for difference in differences:
+    for field, left, right in differences:
         screen.print()
-        screen.print(Text(visible(difference.field), style="bold"), soft_wrap=True)
-        for name, value in (("a", difference.a), ("b", difference.b)):
-            screen.print(Text(f"  {name}: {visible(json.dumps(value, ensure_ascii=False))}"), soft_wrap=True)
+        screen.print(Text(visible(field), style="bold"), soft_wrap=True)
+        if left is None and right is None:
+            screen.print("  null in one, absent in the other")
+            continue
+        for name, value in (("a", left), ("b", right)):
+            shown = "(absent)" if value is None else json.dumps(value, ensure_ascii=False)
+            screen.print(Text(f"  {name}: {visible(shown)}"), soft_wrap=True)
+    rules = dict.fromkeys(rule for field, _, _ in differences for rule in _rules_for(field, canon.fields(a)))
+    rules |= dict.fromkeys(rule for field, _, _ in differences for rule in _rules_for(field, canon.fields(b)))
+    _say_rules(screen, list(rules))
+
+
+def _advise(screen: Console, fields: dict[str, Any]) -> None:
+    """How to leave out of the key what may change on every call."""
+    names = [f"headers.{name}" for name in fields["headers"]]
+    names += [f"query.{position}.0" for position in range(len(fields["query"]))]
+    _say_rules(screen, [rule for name in names for rule in _rules_for(f"{name}.0", fields)])
+
+
+def _rules_for(field: str, fields: dict[str, Any]) -> Iterator[str]:
+    """The rule that leaves a header or a query parameter out of the key."""
+    room, _, rest = field.partition(".")
+    name = rest.rpartition(".")[0]
+    if room == "headers" and name not in _COUNTS_FOR_GOOD:
+        yield f"header:{name}"
+    position = rest.partition(".")[0]
+    if room == "query" and position.isdigit() and int(position) < len(fields["query"]):
+        parameter = fields["query"][int(position)][0]
+        if parameter is not None:
+            yield f"query:{parameter}"
+
+
+def _say_rules(screen: Console, rules: list[str]) -> None:
+    from rich.text import Text
+
+    if rules:
+        screen.print()
+        them = "it" if len(rules) == 1 else "them"
+        screen.print(
+            f"If {'that' if len(rules) == 1 else 'those'} cannot change the answer, leave {them} out of the key:"
+        )
+        screen.print(Text(f"  ignore={visible(json.dumps(rules, ensure_ascii=False))}", style="cyan"), soft_wrap=True)
+
+
+def _because(reason: str) -> str:
+    return f"{visible(reason)} ({meaning_of(reason)}; {remedy_of(reason)})"
+
+
+def _subject(path: Path | None, name: str) -> _Subject:
+    """The request that a file holds, else the one that an entry answers. Raises Failure."""
+    from cachelayer.cli.answered import request_of
+    from cachelayer.dialects import ask
+
+    rules = settings_for(path).rules()
+    asked: Asked | Unkeyed
+    if name != "-" and _KEY.fullmatch(name) and not Path(name).exists():
+        asked = request_of(path, name)
+    else:
+        asked = ask(read_request(name), rules.keys)
+    return _Subject(name, asked, bypass_reason(asked, rules.operations))
 
 
 def read_request(file: str) -> Request:
@@ -139,10 +230,3 @@ def _headers(headers: Any) -> list[tuple[str, str]]:
     ):
         raise ValueError("headers must be an object of strings, or a list of [name, value]")
     return [(name, value) for name, value in pairs]
-
-
-def _cache(path: Path | None) -> Cache:
-    """A cache with the settings in force that opens nothing: explaining needs the rules, not the store."""
-    from cachelayer.cache import Cache
-
-    return Cache(path=path, disabled=True)

@@ -20,8 +20,8 @@ from cachelayer.core.model import Asked, Json
 KEY_VERSION: Final = 1
 """The key-spec version, part of every key: keys of two versions never meet."""
 
-ABSENT: Final = "(absent)"
-"""What ``differences`` shows for a field that one side does not have."""
+ABSENT: Final = None
+"""What ``differences`` shows for a field that one side does not have; an explicit null shows the same."""
 
 _BLOB: Final = "$blob"
 _NOTHING: Final = object()

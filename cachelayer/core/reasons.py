@@ -66,6 +66,11 @@ class Reason(StrEnum):
         "the answer has fewer images than were asked for",
         "say in the prompt that an image is wanted, or ask again",
     )
+    NOT_AN_IMAGE = (
+        "not-an-image",
+        "what came as an image is none, or not a whole one",
+        "look at the answer: an error page, or an image cut short",
+    )
     INCOMPLETE = "incomplete", "the answer broke off", "ask again"
     IMAGE_URL = (
         "image-url",

@@ -17,6 +17,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -82,6 +83,9 @@ class Ledger:
             self._writer.append(line, sync=sync)
         except OSError as error:
             raise LedgerError(f"cannot write to the ledger in {self.folder}: {error}") from error
+
+    def record_evicted(self, entries: int, usd: Decimal) -> None:
+        """Write down entries that were dropped for room, and what they had cost."""
 
     def close(self) -> None:
         """Let go of this process's segment and its descriptors, of other Ledgers of this folder too, and fold

@@ -56,7 +56,7 @@ class Stats(Sums):
 
     entries: int = Field(description="Entries in the store")
     blobs: int = Field(description="Blobs in the store")
-    stored_bytes: int = Field(description="Bytes of entries and blobs")
+    stored_bytes: int = Field(description="Bytes that the store takes on disk, as size_limit counts them")
 
 
 # A cost counts where it is spent (the request was forwarded) or saved (HIT and COALESCED; STALE, BYPASS and ERROR
@@ -148,13 +148,14 @@ def estimates(ledger: Ledger, since: float | None = None) -> list[Estimates]:
     return sorted(found, key=lambda one: (-add(one.spent_usd, one.saved_usd), one.host))
 
 
-def reasons(ledger: Ledger, since: float | None = None) -> list[tuple[str, str, int]]:
-    """(outcome, reason, requests): why requests were not cached or not stored, the most frequent first."""
+def reasons(ledger: Ledger, since: float | None = None) -> list[tuple[str, str, int, Decimal]]:
+    """(outcome, reason, requests, USD spent on them): why requests were not cached or not stored, the most frequent
+    first."""
     query = (
-        "SELECT outcome, reason, count(*) FROM outcomes WHERE at >= ? AND reason IS NOT NULL "
-        "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+        "SELECT outcome, reason, count(*), coalesce(decimal_sum(CASE WHEN upstream > 0 THEN spent_usd END), '0') "
+        "FROM outcomes WHERE at >= ? AND reason IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
     )
-    return [(outcome, reason, count) for outcome, reason, count in _query(ledger, query, since)]
+    return [(outcome, reason, count, Decimal(spent)) for outcome, reason, count, spent in _query(ledger, query, since)]
 
 
 def normalized(ledger: Ledger, since: float | None = None) -> dict[str, int]:

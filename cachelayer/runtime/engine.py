@@ -3,7 +3,6 @@ the ledger. The drivers (sync, aio) add what waits: flights, leases, the forward
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,11 +46,9 @@ from cachelayer.ledger import own_prices
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.flights import Flights
-from cachelayer.runtime.log import log_not_kept, log_outcome
+from cachelayer.runtime.log import log_estimate, log_not_kept, log_outcome, log_warning
 from cachelayer.runtime.tier import Tier
 from cachelayer.runtime.workers import Workers
-
-_log = logging.getLogger("cachelayer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +178,7 @@ class Engine:
             return
         self._warned.add(f"price {asked.host}")
         price = "0.05" if asked.operation == "image" else "list"
-        _log.warning(
-            'what calls to %s cost is an estimate (%s): say what an image costs there, %s, or "list" where the list '
-            "price is right",
-            asked.host,
-            bill.cost.reason,
-            own_prices.as_argument([asked.host], price),
-        )
+        log_estimate(asked.host, bill.cost.reason, own_prices.as_argument([asked.host], price))
 
     def _worth(self, asked: Asked, bill: Bill) -> Cost:
         try:
@@ -231,6 +222,17 @@ class Engine:
         except Exception as error:
             self.fault("store an answer", error)
             return Reason.INTERNAL_ERROR
+        finally:
+            self.book_evicted()
+
+    def book_evicted(self) -> None:
+        """Write down what had to go for room. Never raises."""
+        try:
+            gone = self.tier.take_evicted()
+            if gone.entries:
+                self.ledger.record_evicted(gone.entries, gone.usd)
+        except Exception as error:
+            self.fault("write to the ledger", error)
 
     def record(self, event: Event, *, sync: bool = False) -> None:
         """Write an outcome to the log and to the ledger. Never raises."""
@@ -283,4 +285,4 @@ class Engine:
     def _warn_once(self, kind: str, message: str, error: BaseException) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            _log.warning(message, f"{type(error).__name__}: {error}")
+            log_warning(message % f"{type(error).__name__}: {error}")

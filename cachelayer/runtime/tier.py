@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from cachelayer.core.errors import NoRoom
 from cachelayer.core.reasons import Reason
-from cachelayer.stores.base import Store
+from cachelayer.stores.base import NONE, Evicted, Store
 
 T = TypeVar("T")
 
@@ -106,6 +106,11 @@ class Tier:
         self._open_again()
         outcome = self._try(self._writes, "write", write)
         return None if outcome == "kept" else outcome or Reason.TIER_DOWN
+
+    def take_evicted(self) -> Evicted:
+        """What the store had to drop for room, told once."""
+        store = self.store
+        return NONE if store is None else store.take_evicted()
 
     def close(self) -> None:
         """Close the store, if there is one, for good. Raises what the store raises."""

@@ -88,7 +88,7 @@ def test_images_of_a_short_answer_are_saved_too(run: Run, tmp_path: Path, simula
     assert sorted(os.listdir(tmp_path / "out")) == [f"{key[:12]}-1.png", f"{key[:12]}-2.png"]
 
 
-@pytest.mark.parametrize("command", [["show"], ["purge", "--key"]])
+@pytest.mark.parametrize("command", [["show"], ["purge"], ["purge", "--key"]])
 def test_a_key_that_names_no_entry(run: Run, stored: Stored, command: list[str]) -> None:
     missing = run(*command, "0" * 64, "--path", stored.path)
     assert (missing.code, missing.sentence) == (1, f"no entry has the key {'0' * 64}")
@@ -107,7 +107,7 @@ def test_a_beginning_that_two_keys_share_is_refused(run: Run, tmp_path: Path, si
             if key[0] in firsts:
                 break
             firsts[key[0]] = key
-    for command in (["show"], ["purge", "--key"]):
+    for command in (["show"], ["purge"], ["purge", "--key"]):
         ended = run(*command, key[0], "--path", tmp_path / "store")
         assert ended.code == 1
         assert "give more digits" in ended.sentence
@@ -125,7 +125,7 @@ def test_a_damaged_image_is_not_saved(run: Run, stored: Stored, tmp_path: Path) 
 
 
 def test_purge_leaves_nothing_of_an_entry(run: Run, stored: Stored, simulator: Simulator) -> None:
-    assert run("purge", "--key", stored.harbour[:16], "--path", stored.path, "--json").json == {
+    assert run("purge", "--key", stored.harbour[:16], "--yes", "--path", stored.path, "--json").json == {
         "purged": [stored.harbour]
     }
     kept = b"".join(path.read_bytes() for path in stored.path.rglob("*") if path.is_file())
@@ -142,7 +142,7 @@ def test_purge_leaves_nothing_of_an_entry(run: Run, stored: Stored, simulator: S
 
 def test_purge_evicts_nothing_else(run: Run, stored: Stored) -> None:
     """A size_limit that is smaller here than where the store is used must not empty it."""
-    ended = run("purge", "--key", stored.harbour, "--path", stored.path, env={"CACHELAYER_SIZE_LIMIT": "1"})
+    ended = run("purge", stored.harbour, "--yes", "--path", stored.path, env={"CACHELAYER_SIZE_LIMIT": "1"})
     assert ended.code == 0
     assert [row["key"] for row in run("ls", "--path", stored.path, "--json").json] == [stored.lighthouse]
 

@@ -73,6 +73,8 @@ def test_the_path_may_come_from_the_environment(run: Run, stored: Stored) -> Non
         ["ls", "--limit", "0"],
         ["show"],
         ["purge"],
+        ["purge", "abc", "--all"],
+        ["purge", "abc", "--key", "abd"],
         ["diff", "only-one.json"],
         ["explain", "not-there.json"],
         ["demo", "--repeat-rate", "2"],
@@ -96,7 +98,7 @@ def test_a_wrong_setting_is_one_sentence_and_2(run: Run, tmp_path: Path) -> None
     assert "colour" in ended.sentence
 
 
-@pytest.mark.parametrize("arguments", [["report"], ["ls"], ["show", "abc"], ["purge", "--key", "abc"]])
+@pytest.mark.parametrize("arguments", [["report"], ["ls"], ["show", "abc"], ["purge", "abc"]])
 def test_a_folder_that_is_not_there_is_said_and_not_made(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     ended = run(*arguments, "--path", tmp_path / "nowhere")
     assert (ended.code, ended.out) == (1, "")
@@ -105,7 +107,7 @@ def test_a_folder_that_is_not_there_is_said_and_not_made(run: Run, tmp_path: Pat
     assert not (tmp_path / "xdg").exists()
 
 
-@pytest.mark.parametrize("arguments", [["report"], ["ls"], ["show", "abc"], ["purge", "--key", "abc"], ["demo"]])
+@pytest.mark.parametrize("arguments", [["report"], ["ls"], ["show", "abc"], ["purge", "abc"], ["demo"]])
 def test_a_folder_of_somebody_else_is_left_alone(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

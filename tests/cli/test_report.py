@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+import cachelayer
 from cachelayer.cli.report import headline
+from cachelayer.core.reasons import Reason
 from cachelayer.ledger.reports import Sums
+from cachelayer.simulator import Simulator
 from tests.cli.command import Run, Stored
 
 
 def test_json_totals_are_the_stats(run: Run, stored: Stored) -> None:
     document = run("report", "--path", stored.path, "--json").json
-    assert document.keys() == {"totals", "groups"}
+    assert document.keys() == {"totals", "groups", "reasons"}
     assert document["totals"] == stored.stats.model_dump(mode="json")
     assert document["totals"]["requests"] == 3
     assert document["totals"]["hits"] == 1
@@ -46,7 +52,7 @@ def test_since_counts_only_what_is_younger(run: Run, stored: Stored) -> None:
         assert totals["requests"] == requests
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_the_table_fits(run: Run, stored: Stored, columns: int) -> None:
     shown = run("report", "--path", stored.path, env={"COLUMNS": str(columns)}).out
     assert max(map(len, shown.splitlines())) <= columns
@@ -56,10 +62,6 @@ def test_the_table_fits(run: Run, stored: Stored, columns: int) -> None:
 
 
 def test_reasons_and_estimates_are_said(run: Run, stored: Stored) -> None:
-    import httpx
-
-    import cachelayer
-
     with cachelayer.Cache(path=stored.path) as cache, cache.wrap(httpx.Client()) as client:
         client.post(f"{stored.url}/v1/chat/completions", json={})
     shown = run("report", "--path", stored.path).out
@@ -73,6 +75,38 @@ def test_reasons_and_estimates_are_said(run: Run, stored: Stored) -> None:
     assert f'prices = {{"{host}" = "0.05"}}' in spoken
     assert f'Cache(prices={{"{host}": "0.05"}})' in spoken
     assert "1 request has no known price" not in shown
+
+
+def test_what_was_not_cached_has_its_dollars_and_its_meaning(run: Run, tmp_path: Path) -> None:
+    ways: list[dict[str, Any]] = [{"block_rate": 1.0}, {"truncate_rate": 1.0}, {}]
+    asked = {"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"responseModalities": ["IMAGE"]}}
+    for way in ways:
+        with (
+            Simulator(**way) as simulator,
+            cachelayer.Cache(path=tmp_path / "store") as cache,
+            cache.wrap(httpx.Client()) as client,
+        ):
+            if way:
+                client.post(f"{simulator.url}/v1beta/models/gemini-3-pro-image:generateContent", json=asked)
+                continue
+            client.post(f"{simulator.url}/v1/chat/completions", json={})
+            link = {"model": "flux", "prompt": "x", "size": "64x64", "response_format": "url"}
+            client.post(f"{simulator.url}/v1/images/generations", json=link)
+    document = run("report", "--path", tmp_path / "store", "--json").json
+    reasons = {reason["reason"]: reason for reason in document["reasons"]}
+    assert reasons.keys() == {"blocked", "truncated", "unrecognised", "image-url"}
+    for name, reason in reasons.items():
+        assert reason.keys() == {"reason", "outcome", "requests", "spent_usd", "meaning"}
+        assert reason["meaning"] == Reason(name).meaning
+        assert isinstance(reason["spent_usd"], str)
+        assert reason["outcome"] == ("BYPASS" if name == "unrecognised" else "MISS")
+    spent = sum(Decimal(reason["spent_usd"]) for reason in reasons.values())
+    assert spent == Decimal(document["totals"]["spent_usd"])
+    assert Decimal(reasons["truncated"]["spent_usd"]) > 0
+    people = " ".join(run("report", "--path", tmp_path / "store").out.split())
+    assert 'response_format="b64_json"' in people
+    for reason in reasons.values():
+        assert reason["meaning"].split()[0] in people
 
 
 def test_an_empty_ledger_is_said(run: Run, stored: Stored) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from cachelayer.cli.failure import Failure
 from cachelayer.cli.requests import read_request
+from cachelayer.core.reasons import Reason
 from tests.cli.command import Run, Stored
 
+UNRECOGNISED = Reason.UNRECOGNISED
 URL = "https://api.openai.com/v1/images/generations"
 
 
@@ -56,7 +58,8 @@ def test_what_is_not_cached_says_why(run: Run, tmp_path: Path) -> None:
     assert ended.json["key"] is None
     assert ended.json["reason"] == "unrecognised"
     people = run("explain", tmp_path / "a.json")
-    assert people.out == "Not cached: unrecognised (no image call that cachelayer knows)\n"
+    said = f"Not cached: unrecognised ({UNRECOGNISED.meaning}; {UNRECOGNISED.remedy})"
+    assert " ".join(people.out.split()) == said
 
 
 def test_explain_goes_by_the_settings_in_force(run: Run, tmp_path: Path) -> None:
@@ -90,9 +93,10 @@ def test_diff(run: Run, tmp_path: Path) -> None:
     c = write(tmp_path, "c.json", body={**body, "user": "somebody"}, headers={"traceparent": "00-1"})
     assert run("diff", a, b, "--json").json == {
         "same": False,
+        "reason": None,
         "differences": [{"field": "body.size", "a": "1024x1024", "b": "1536x1024"}],
     }
-    assert run("diff", a, c, "--json").json == {"same": True, "differences": []}
+    assert run("diff", a, c, "--json").json == {"same": True, "reason": None, "differences": []}
     assert 'a: "1024x1024"\n  b: "1536x1024"' in run("diff", a, b).out
     assert run("diff", a, c).out == "Same key: one answer serves both.\n"
     assert [run("diff", a, other).code for other in (b, c)] == [0, 0]
