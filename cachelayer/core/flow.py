@@ -108,7 +108,8 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
                 return _replay_of(Outcome.MISS, landing.found, await Now(), None)
             case Stored():
                 outcome = Outcome.COALESCED if landing.waited else Outcome.HIT
-                return await _replay(outcome, asked, began, landing.found, broken)
+                damaged = max(broken, landing.found.broken) if arrived.own else broken
+                return await _replay(outcome, asked, began, landing.found, damaged)
             case Fresh() if arrived.own:
                 return Original(asked.key, landing.received, landing.reason)
             case Crashed() if arrived.own:

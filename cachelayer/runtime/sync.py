@@ -35,17 +35,19 @@ T = TypeVar("T")
 
 
 def drive(flow: Coroutine[Any, Any, T], perform: Callable[[Effect[Any]], Any]) -> T:
-    """Run a flow to its end in this thread."""
+    """Run a flow to its end in this thread. What interrupts it anywhere is thrown into the flow."""
     result: Any = None
     error: BaseException | None = None
     while True:
         try:
             effect = flow.send(result) if error is None else flow.throw(error)
+            result, error = None, None
+            result = perform(effect)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
-        try:
-            result, error = perform(effect), None
         except BaseException as raised:
+            if getattr(flow, "cr_frame", None) is None:  # it came out of the flow
+                raise
             result, error = None, raised
 
 
