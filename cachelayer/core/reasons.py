@@ -68,6 +68,11 @@ class Reason(StrEnum):
     READ_TIMEOUT = "read-timeout", "the caller's own read timeout ran out", "ask again: the paid answer is stored"
     CANCELLED = "cancelled", "the caller left before his answer", "ask again: the paid answer is stored"
     ABANDONED = "abandoned", "the call was given up after all its callers had left"
+    LOST = (
+        "lost",
+        "the program was killed while the call was under way; what it cost is not known",
+        "let the program end in its own time: close() waits for answers that are paid for",
+    )
     INTERNAL_ERROR = "internal-error", "a fault of cachelayer; the call went on without it", "please report it"
 
 
