@@ -229,6 +229,17 @@ class TakeLease(Effect[Lease]):
 
 
 @dataclass(frozen=True, slots=True)
+class Begin(Effect[str | None]):
+    """Write down that a call is about to be sent: should this process be killed, it is booked as `lost`.
+
+    The call's id, which its Event carries; None where the ledger cannot be written. Not synced. Never raises.
+    """
+
+    asked: Asked
+    now: Moment
+
+
+@dataclass(frozen=True, slots=True)
 class Send(Effect[Received | Failed]):
     """Forward a copy of the original request through the user's own transport."""
 

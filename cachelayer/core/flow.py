@@ -21,6 +21,7 @@ from cachelayer.core.effects import (
     Abandoned,
     Announce,
     Arrival,
+    Begin,
     Board,
     Canonicalize,
     Crashed,
@@ -204,19 +205,32 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
 
     sent = await Now()
     unknown = Cost(None, "unpriced", "cut off before its usage was known")
+    call = await Begin(asked, sent)
     try:
         received = await Send()
     except BaseException:
         gone = await Now()
         await Record(
-            _event(Outcome.ERROR, asked, began, gone, broken, upstream=1, spent=unknown, reason=Reason.ABANDONED)
+            _event(
+                Outcome.ERROR, asked, began, gone, broken, upstream=1, spent=unknown, reason=Reason.ABANDONED, call=call
+            )
         )
         raise
     came = await Now()
     if isinstance(received, Failed):
         sent_at_all, spent = (1, unknown) if received.sent else (0, None)
         await Record(
-            _event(Outcome.ERROR, asked, began, came, broken, upstream=sent_at_all, spent=spent, reason=Reason.RAISED)
+            _event(
+                Outcome.ERROR,
+                asked,
+                began,
+                came,
+                broken,
+                upstream=sent_at_all,
+                spent=spent,
+                reason=Reason.RAISED,
+                call=call,
+            )
         )
         return Crashed(received.error)
 
@@ -237,6 +251,7 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
         images=reading.images,
         latency=latency,
         reason=reading.refusal,
+        call=call,
     )
     if not good:
         await Record(miss)
@@ -262,6 +277,7 @@ def _event(
     saved: Cost | None = None,
     images: int = 0,
     latency: float | None = None,
+    call: str | None = None,
 ) -> Event:
     return Event(
         outcome=outcome,
@@ -282,4 +298,5 @@ def _event(
         latency=latency,
         broken=broken,
         normalized=asked.normalized,
+        call=call,
     )

@@ -13,6 +13,7 @@ from cachelayer import dialects
 from cachelayer.core.canon import KEY_VERSION
 from cachelayer.core.effects import (
     Absent,
+    Begin,
     Canonicalize,
     Effect,
     Found,
@@ -85,6 +86,8 @@ class Engine:
                 return self._canonicalize(request)
             case LookUp(asked):
                 return self._look_up(asked)
+            case Begin(asked, now):
+                return self.begin(asked, now)
             case Read(asked, answer):
                 return self._read(asked, answer)
             case Price(asked, reading):
@@ -172,6 +175,14 @@ class Engine:
         except Exception as error:
             self.fault("store an answer", error)
             return Reason.INTERNAL_ERROR
+
+    def begin(self, asked: Asked, now: Moment) -> str | None:
+        """Write down that a call is about to be sent; its id, None where that failed. Never raises."""
+        try:
+            return self.ledger.begin(asked, now.unix)
+        except Exception as error:
+            self.fault("write to the ledger", error)
+            return None
 
     def record(self, event: Event, *, sync: bool = False) -> None:
         """Write an outcome to the ledger, and a line to the log when it saved something. Never raises."""
