@@ -33,7 +33,7 @@ class Report:
     totals: reports.Stats
     groups: list[tuple[str, reports.Sums]]
     by: reports.By
-    reasons: list[tuple[str, str, int]]
+    reasons: list[reports.Because]
     normalized: dict[str, int]
 
 
@@ -102,13 +102,8 @@ def store_sizes(folder: Path) -> tuple[int, int, int]:
 
 def collect(ledger: Ledger, *, by: reports.By, since: float | None, sizes: tuple[int, int, int]) -> Report:
     """Ask the ledger. Raises LedgerError."""
-    return Report(
-        reports.totals(ledger, since=since, store_sizes=sizes),
-        reports.groups(ledger, by, since),
-        by,
-        reports.reasons(ledger, since),
-        reports.normalized(ledger, since),
-    )
+    totals, found = reports.survey(ledger, by=by, since=since, store_sizes=sizes)
+    return Report(totals, found.groups, by, found.reasons, found.normalized)
 
 
 def headline(totals: reports.Sums) -> str:
@@ -165,6 +160,9 @@ def _totals(totals: reports.Stats) -> Table:
         ("Stale", totals.stale, "answered by an expired entry, as the provider failed"),
         ("Bypassed", totals.bypassed, "not looked up, for the reasons below"),
         ("Errors", totals.errors, "ended without a good answer"),
+        ("Lost", totals.lost, "of the errors: the program was killed during the call"),
+        ("Not kept", totals.not_kept, "of the misses: paid for, but could not be stored"),
+        ("Faults", totals.faults, "of cachelayer's own; calls went on without it (cachelayer doctor)"),
     ):
         if count:
             rows.append((label, f"{count:,}", meaning))
@@ -179,6 +177,8 @@ def _totals(totals: reports.Stats) -> Table:
             f"{number(totals.entries, 'entry', 'entries')}, {number(totals.blobs, 'blob')}",
         ),
     ]
+    if totals.evicted:
+        rows.append(("Evicted", f"{totals.evicted:,}", f"to make room: had cost {dollars(totals.evicted_usd)}"))
     for row in rows:
         table.add_row(*row)
     return table
@@ -203,14 +203,16 @@ def _groups(by: reports.By, groups: list[tuple[str, reports.Sums]], *, tight: bo
     return table
 
 
-def _reasons(reasons: list[tuple[str, str, int]]) -> Table:
+def _reasons(reasons: list[reports.Because]) -> Table:
     table = _table()
     table.add_column("Not cached", no_wrap=True, overflow="ellipsis")
     table.add_column("Outcome", no_wrap=True)
     table.add_column("Requests", justify="right", no_wrap=True)
+    table.add_column("Spent", justify="right", no_wrap=True)
     table.add_column("Because", style="dim", overflow="fold")
-    for outcome, reason, count in reasons:
-        table.add_row(visible(reason), outcome, f"{count:,}", visible(meaning_of(reason)))
+    for one in reasons:
+        spent = dollars(one.spent_usd) if one.spent_usd else "-"
+        table.add_row(visible(one.reason), one.outcome, f"{one.requests:,}", spent, visible(meaning_of(one.reason)))
     return table
 
 

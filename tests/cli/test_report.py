@@ -14,7 +14,7 @@ from tests.cli.command import Run, Stored
 
 def test_json_totals_are_the_stats(run: Run, stored: Stored) -> None:
     document = run("report", "--path", stored.path, "--json").json
-    assert document.keys() == {"totals", "groups"}
+    assert document.keys() == {"totals", "groups", "reasons"}
     assert document["totals"] == stored.stats.model_dump(mode="json")
     assert document["totals"]["requests"] == 3
     assert document["totals"]["hits"] == 1
