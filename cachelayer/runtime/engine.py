@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ class Engine:
     ) -> None:
         self.folder, self.rules = folder, rules
         self.tier, self.ledger, self.prices, self.flights = tier, ledger, prices, flights
+        tier.on_failure = partial(_book_fault, ledger)
         self.workers = Workers()
         self.closed = False
         self.disabled = False
@@ -93,7 +96,10 @@ class Engine:
             case Price(asked, reading):
                 return self._price(asked, reading)
             case Keep(asked, answer, reading, cost, latency):
-                return self._keep(asked, answer, reading, cost, latency)
+                reason = self._keep(asked, answer, reading, cost, latency)
+                if reason is not None:
+                    self._book_not_kept(asked, reason, cost)
+                return reason
             case Record(event):
                 return self.record(event)
             case RecordDurably(event):
@@ -176,6 +182,12 @@ class Engine:
             self.fault("store an answer", error)
             return Reason.INTERNAL_ERROR
 
+    def _book_not_kept(self, asked: Asked, reason: str, cost: Cost | None) -> None:
+        try:
+            self.ledger.record_not_kept(asked, reason, cost, time.time())
+        except Exception as error:
+            self.fault("write to the ledger", error)
+
     def begin(self, asked: Asked, now: Moment) -> str | None:
         """Write down that a call is about to be sent; its id, None where that failed. Never raises."""
         try:
@@ -242,9 +254,18 @@ class Engine:
     def fault(self, what: str, error: BaseException) -> None:
         """Count a failure of our own and warn once per kind: the call goes on without it."""
         self.faults += 1
+        if not self.disabled:
+            _book_fault(self.ledger, what, error)
         self._warn_once(f"{what} {type(error).__name__}", f"could not {what}: %s; the call goes on without it", error)
 
     def _warn_once(self, kind: str, message: str, error: BaseException) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
             _log.warning(message, f"{type(error).__name__}: {error}")
+
+
+def _book_fault(ledger: Ledger, what: str, error: BaseException) -> None:
+    """Have a failure of our own in the ledger. Never raises: one of the ledger itself is written when it can be, and an
+    outcome that it cannot take says so."""
+    with suppress(Exception):
+        ledger.record_fault(what, type(error).__name__)
