@@ -15,11 +15,13 @@ from cachelayer.ledger.lines import LINE_LIMIT, Begun, Damaged, Later, decode, p
 from cachelayer.ledger.rows import Row, note_row, to_row
 from cachelayer.ledger.tally import Note
 
-LINES: Final = 2_000
+LINES: Final = 1_000
 """In a batch that is folded: one short transaction, for which a fork or a writer waits."""
 _BLOCK: Final = 1_048_576
-_BREATH: Final = 64
+_AT_ONCE: Final = 128
 """Lines after which another thread may have the interpreter: unasked it would wait 5 ms each time it wants it."""
+BREATH: Final = 0.00005
+"""Seconds for which it may. Not 0: this thread would have the interpreter back before the other is awake."""
 
 
 class Batch:
@@ -52,8 +54,8 @@ class Batch:
             if line != b"\n":  # ends a line that was interrupted, or proved whole after all
                 self._add(line)
                 self.lines += 1
-                if not self.lines % _BREATH:
-                    time.sleep(0)
+                if not self.lines % _AT_ONCE:
+                    time.sleep(BREATH)
                 if self.lines >= limit:
                     return False
         return True

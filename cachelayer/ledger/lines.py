@@ -49,6 +49,10 @@ _CALL = re.compile(r"[0-9a-f]{15}-[0-9]{1,18}", re.ASCII)
 _SUM: Final = Context(prec=120)
 
 
+# Made once: json.dumps makes one at every call that is not plain.
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 class Damaged(ValueError):
     """A line that is not one that was written."""
 
@@ -113,11 +117,11 @@ def encode(line: Event | NotKept | Evicted | Fault) -> bytes:
             case Evicted(at, entries, usd):
                 text = plain(usd)
                 _check_cost(text, "exact")
-                fields = {"kind": "evicted", "at": float(at), "entries": _count(entries), "usd": text}
+                fields = {"v": VERSION, "kind": "evicted", "at": float(at), "entries": _count(entries), "usd": text}
                 return _sealed(fields)
             case Fault(at, what, error, count):
                 named = {"what": _short(what), "error": _short(error)}
-                return _sealed({"kind": "fault", "at": float(at)} | named | {"count": _count(count)})
+                return _sealed({"v": VERSION, "kind": "fault", "at": float(at)} | named | {"count": _count(count)})
     except (ValueError, TypeError, OverflowError) as error:
         raise LedgerError(f"this outcome cannot be written down: {error}") from None
 
@@ -126,6 +130,7 @@ def encode_begun(call: str, asked: Asked, at: float) -> bytes:
     """The line of a call that is about to be sent."""
     return _sealed(
         {
+            "v": VERSION,
             "kind": "begun",
             "call": call,
             "at": float(at),
@@ -169,7 +174,7 @@ def read_payload(payload: bytes | str) -> tuple[Line, str | None]:
             if not later:
                 raise
             return Later(payload if isinstance(payload, str) else payload.decode()), None
-        return read, json.dumps(fields, ensure_ascii=False, separators=(",", ":")) if fields else None
+        return read, _to_json(fields) if fields else None
     except Damaged:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -195,12 +200,13 @@ def add(a: Decimal, b: Decimal) -> Decimal:
 
 
 def _sealed(fields: dict[str, Any]) -> bytes:
-    payload = json.dumps({"v": VERSION} | fields, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    payload = _to_json(fields).encode()
     return b"%s %s\n" % (xxhash.xxh3_64_hexdigest(payload).encode(), payload)
 
 
 def _event_fields(event: Event) -> dict[str, Any]:
     return {
+        "v": VERSION,
         "kind": "outcome",
         "outcome": event.outcome.value,
         "at": float(event.at),
@@ -227,6 +233,7 @@ def _event_fields(event: Event) -> dict[str, Any]:
 
 def _not_kept_fields(line: NotKept) -> dict[str, Any]:
     return {
+        "v": VERSION,
         "kind": "not-kept",
         "at": float(line.at),
         "reason": _short(line.reason),
@@ -247,7 +254,8 @@ def _encode_cost(cost: Cost | None) -> dict[str, str | None] | None:
 
 def _short(text: str) -> str:
     # Lone surrogates (a URL may carry them) are no UTF-8 and no SQLite text.
-    return text[:TEXT_LIMIT].encode("utf-8", "replace").decode()
+    text = text[:TEXT_LIMIT]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 # --- reading: each takes its fields out, so that what is left is a later version's -----------------------------------
@@ -346,7 +354,8 @@ def _check_cost(usd: str | None, pricing: str) -> None:
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > TEXT_LIMIT:
         raise Damaged("not a short text")
-    value.encode()  # an escaped lone surrogate is valid JSON, but SQLite cannot keep it
+    if not value.isascii():
+        value.encode()  # an escaped lone surrogate is valid JSON, but SQLite cannot keep it
     return value
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, assert_never, cast
 
@@ -50,10 +51,25 @@ def to_row(event: Event, extra: str | None = None) -> Row:
         event.wait,
         event.latency,
         event.broken,
-        json.dumps(event.normalized, ensure_ascii=False, separators=(",", ":")),
-        json.dumps(event.tags, ensure_ascii=False, separators=(",", ":")),
+        _list_text(event.normalized),
+        _list_text(event.tags),
         extra,
     )
+
+
+@lru_cache(maxsize=1_000)
+def _list_text(items: tuple[str, ...]) -> str:
+    return json.dumps(items, ensure_ascii=False, separators=(",", ":"))
+
+
+@lru_cache(maxsize=1_000)
+def is_list(text: str) -> bool:
+    """Whether a text is a JSON list of texts, as ``normalized`` and ``tags`` are."""
+    try:
+        items = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(items, list) and all(isinstance(item, str) for item in items)
 
 
 def note_row(note: Note, extra: str | None) -> Row:

@@ -19,16 +19,18 @@ from typing import Any, Final, TypeVar
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Event
 from cachelayer.ledger import segments
-from cachelayer.ledger.batch import Batch
+from cachelayer.ledger.batch import BREATH, Batch
 from cachelayer.ledger.locks import close_all
-from cachelayer.ledger.rows import BRIEF, COLUMNS, brief_of, to_event, to_note
+from cachelayer.ledger.rows import BRIEF, COLUMNS, brief_of, is_list, to_event, to_note
 from cachelayer.ledger.table import WHOLE, is_empty, last_rows, read_counter, read_offsets, read_totals, visit
 from cachelayer.ledger.tally import Brief, Note, Tally
 
 T = TypeVar("T")
 
-STRETCH: Final = 2_000
+STRETCH: Final = 1_000
 """Rows that are read in one transaction."""
+_AT_ONCE: Final = 200
+"""Rows that are added up before another thread may have the interpreter."""
 _EVERYTHING: Final = 2**62
 
 
@@ -59,17 +61,17 @@ class Folded:
 
     def outcomes(self, since: float | None) -> Iterator[list[Brief]]:
         """The whole rows of ``events`` in stretches, those from ``since`` on."""
-        for rows in self._stretches("events", f"{BRIEF}, {WHOLE}", since):
-            yield [Brief._make(row[:-1]) for row in rows if row[-1]]
+        for rows in self._events(BRIEF, since):
+            yield [Brief._make(row) for row, whole in rows if whole]
 
     def events(self, since: float | None) -> Iterator[list[Event]]:
         """The same in full."""
-        for rows in self._stretches("events", f"{COLUMNS}, {WHOLE}", since):
-            yield [to_event(row[:-1]) for row in rows if row[-1]]
+        for rows in self._events(COLUMNS, since):
+            yield [to_event(row) for row, whole in rows if whole]
 
     def count_damaged(self) -> int:
         """Rows that are none of ours."""
-        return sum(sum(not whole for (whole,) in rows) for rows in self._stretches("events", WHOLE, None))
+        return sum(sum(not whole for _, whole in rows) for rows in self._events("rowid", None))
 
     def notes(self, since: float | None) -> Iterator[list[Note]]:
         """The rows of ``notes``, those that are none of ours left out."""
@@ -86,6 +88,11 @@ class Folded:
             for note in notes:
                 tally.note(note)
         return tally
+
+    def _events(self, columns: str, since: float | None) -> Iterator[list[tuple[tuple[Any, ...], bool]]]:
+        """Rows of ``events``, and whether each can be one that we wrote."""
+        for rows in self._stretches("events", f"{columns}, normalized, tags, {WHOLE}", since):
+            yield [(row[:-3], row[-1] and is_list(row[-3]) and is_list(row[-2])) for row in rows]
 
     def _stretches(self, table: str, columns: str, since: float | None) -> Iterator[list[tuple[Any, ...]]]:
         last = self._last[table]
@@ -106,8 +113,9 @@ class Folded:
             if _identity(self._path) != self._file:
                 raise Changed
             rows = visit(self._path, "read", read, self._wait)
-            yield [row[width:] for row in rows]
-            time.sleep(0)  # whoever waits for the interpreter has it now
+            for start in range(0, len(rows), _AT_ONCE):
+                yield [row[width:] for row in rows[start : start + _AT_ONCE]]
+                time.sleep(BREATH)
             if len(rows) < STRETCH:
                 return
             place = rows[-1][:width]
