@@ -35,6 +35,8 @@ _FOLD_BYTE: Final = 2**62
 guard = threading.RLock()
 _own: set[str] = set()
 _files: dict[tuple[int, int], _LockFile] = {}
+"""By device and inode; one that holds no descriptor is closed."""
+_never_closed: list[int] = []
 
 
 def keep(held: list[T], call: Callable[..., T], *arguments: Any) -> None:
@@ -54,35 +56,42 @@ def close_all(held: list[int]) -> None:
 class _LockFile:
     """The one descriptor of a ``segments.lock`` in this process, shared by all who hold a lock of it."""
 
-    def __init__(self, held: list[int], inode: tuple[int, int]) -> None:
+    def __init__(self, held: list[int]) -> None:
         self._held = held
-        self._inode = inode
         self._users = 0
 
     @staticmethod
     def use(folder: Path) -> _LockFile:
         """Open it, or share it. Every use ends with ``leave``. Under ``guard``; raises OSError."""
         path = folder / FILE
-        found = None
         with contextlib.suppress(FileNotFoundError):
             # Looked up by inode BEFORE opening: closing a second descriptor would drop every lock.
             status = path.stat()
-            found = _files.get((status.st_dev, status.st_ino))
-        if found is None:
-            held: list[int] = []
-            keep(held, os.open, path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            status = os.fstat(held[0])
             inode = (status.st_dev, status.st_ino)
-            found = _files.setdefault(inode, _LockFile(held, inode))
+            # No call from the question to the count: a signal handler that closes would come in between.
+            if inode in _files and _files[inode]._held:
+                found = _files[inode]
+                found._users += 1
+                return found
+        held: list[int] = []
+        keep(held, os.open, path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        status = os.fstat(held[0])
+        inode = (status.st_dev, status.st_ino)
+        new = _LockFile(held)
+        if inode not in _files or not _files[inode]._held:
+            _files[inode] = new
+        found = _files[inode]
         found._users += 1
+        if found is not new:
+            _never_closed.extend(held)  # a signal handler has opened it too, and closing ours would drop its locks
         return found
 
     def leave(self) -> None:
         """Under ``guard``, after the user's locks were given back, and not twice."""
         self._users -= 1
-        if not self._users and _files.get(self._inode) is self:
-            del _files[self._inode]
-            close_all(self._held)
+        if not self._users:
+            held, self._held = self._held, []
+            close_all(held)
 
     def forked(self) -> None:
         # Closing our copy drops no lock: those of the parent are the parent's.
@@ -139,6 +148,8 @@ class Folding:
 # fcntl locks do not hold among threads. Replaced in a forked child, whose copy may be held by a thread that
 # it does not have.
 _fold_lock = threading.Lock()
+_folder_thread: int | None = None
+"""Which thread has the lock."""
 
 
 def fold_alone(folder: Path, work: Callable[[Folding], T], *, wait_here: float, wait: float) -> T | None:
@@ -147,11 +158,15 @@ def fold_alone(folder: Path, work: Callable[[Folding], T], *, wait_here: float, 
 
     No context manager: one that is interrupted while it enters is left only when its traceback is forgotten.
     """
+    global _folder_thread
+    if _folder_thread == threading.get_ident():
+        return None  # a signal handler, in the middle of our own fold
     lock, got, files = _fold_lock, list[bool](), list[_LockFile]()
     try:
         keep(got, lock.acquire, True, wait_here)
         if not got[0]:
             return None
+        _folder_thread = threading.get_ident()
         with guard:
             keep(files, _LockFile.use, folder)
         until = time.monotonic() + wait
@@ -161,6 +176,7 @@ def fold_alone(folder: Path, work: Callable[[Folding], T], *, wait_here: float, 
         return work(Folding(files[0])) if ours else None
     finally:
         if got and got[0]:
+            _folder_thread = None
             # Whether the byte was locked may be lost in an interrupt. No other thread of ours has it now.
             try:
                 with guard:
@@ -181,8 +197,8 @@ def at_fork(call: Callable[[], None]) -> None:
 
 
 def _forked() -> None:
-    global _fold_lock
-    _fold_lock = threading.Lock()
+    global _fold_lock, _folder_thread
+    _fold_lock, _folder_thread = threading.Lock(), None
     try:
         for file in _files.values():
             file.forked()

@@ -18,10 +18,12 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from cachelayer.ledger.locks import Owner, at_fork, close_all, guard, keep
 from cachelayer.ledger.room import FULL, MARGIN, lay_reserve, reserve_ahead, take_reserve
+
+T = TypeVar("T")
 
 ROTATE_AT: Final = 1_000_000
 """Bytes. A segment that has reached this is left for folding, and its writer starts another one."""
@@ -71,7 +73,7 @@ class Writer:
         copies: list[int] = []
         try:
             with guard:
-                self._write(line)
+                self._insist(lambda: self._put(line))
                 if ends is not None:
                     self._end(ends)
                 if not sync:
@@ -95,27 +97,34 @@ class Writer:
 
         Raises OSError.
         """
-        with guard:
-            self._closing = False
+
+        def attempt() -> str:
             self._open()
-            assert self._owner is not None
-            call = f"{self._owner.name}-{next(self._call_numbers)}"
+            owner = self._owner
+            if owner is None:
+                raise IndexError
+            call = f"{owner.name}-{next(self._call_numbers)}"
             self._calls.add(call)
             try:
-                self._write(line_of(call))
-            except OSError:
+                self._put(line_of(call))
+            except (OSError, IndexError):
                 self._calls.discard(call)
                 raise
             return call
+
+        with guard:
+            self._closing = False
+            return self._insist(attempt)
 
     def close(self) -> None:
         """Leave the segment to be folded and deleted; a later append starts another. The name is kept while a call
         is under way."""
         with guard:
-            self._leave()
             self._closing = bool(self._calls)
-            if not self._closing:
-                self._leave_name()
+            if self._closing:
+                self._leave()
+            else:
+                self._leave_all()
 
     def _end(self, call: str) -> None:
         self._calls.discard(call)
@@ -123,33 +132,34 @@ class Writer:
             self._closing = False
             self.close()
 
-    def _write(self, line: bytes) -> None:
+    def _insist(self, attempt: Callable[[], T]) -> T:
         for _ in range(10):
             try:
-                self._try_to_write(line)
+                return attempt()
             except IndexError:  # a signal handler has closed the segment, just now
                 continue
             except OSError as error:
-                if error.errno not in FULL or not self._begin_in_reserve():
+                if error.errno not in FULL:
                     raise
-                continue
-            return
+                with contextlib.suppress(IndexError):
+                    if not self._begin_in_reserve():
+                        raise
         raise OSError(errno.EAGAIN, "the segment is closed again and again")
 
-    def _try_to_write(self, line: bytes) -> None:
+    def _put(self, line: bytes) -> None:
         self._open()
         size = os.fstat(self._fds[0]).st_size
         if size + len(line) + MARGIN > self._has_room:
             self._has_room = reserve_ahead(self._fds[0], size)
         # A line that an interrupt or a full disk has cut off is ended first, and damages itself alone.
-        begun = b"" if self._whole else b"\n"
+        begun, number = b"" if self._whole else b"\n", self._number
         self._whole = False
         written = os.write(self._fds[0], begun + line)
         if written == len(begun + line):
             self._whole = True
             return
         with contextlib.suppress(OSError):
-            if os.fstat(self._fds[0]).st_size == size + written:
+            if os.fstat(self._fds[0]).st_size == size + written and self._number == number:
                 os.ftruncate(self._fds[0], size)
                 self._whole = not begun
         raise OSError(errno.ENOSPC, "the disk took only a part of the line")
@@ -159,8 +169,7 @@ class Writer:
             status = os.fstat(self._fds[0])
             if not status.st_nlink:
                 # Somebody removed the folder under us. Lines written now would be lost.
-                self._leave()
-                self._leave_name()
+                self._leave_all()
             elif status.st_size >= ROTATE_AT and self._has_room > status.st_size:
                 # On a full disk the rest of its blocks is used up first: the next one may get none.
                 self._leave()
@@ -170,8 +179,9 @@ class Writer:
 
     def _begin(self) -> None:
         make_folder(self._folder)
+        owner, name = self._next_name()
         try:
-            self._adopt(self._next_name(), os.O_CREAT | os.O_EXCL)
+            self._adopt(owner, name, os.O_CREAT | os.O_EXCL)
         except OSError as error:
             if error.errno not in FULL or not self._begin_in_reserve():
                 raise
@@ -181,36 +191,46 @@ class Writer:
 
     def _begin_in_reserve(self) -> bool:
         """Go on in the segment that was laid aside for a full disk; False when there is none."""
-        name = self._next_name()
+        owner, name = self._next_name()
         if not take_reserve(self._folder, name):
             return False
         self._leave()
-        self._adopt(name, 0)
+        self._adopt(owner, name, 0)
         return True
 
-    def _next_name(self) -> str:
-        if self._owner is None:
-            self._owner = Owner(self._folder)
+    def _next_name(self) -> tuple[Owner, str]:
+        owner = self._owner
+        if owner is None:
+            owner = Owner(self._folder)
+            if self._owner is not None:  # a signal handler was faster
+                owner.leave()
+                raise IndexError
+            self._owner = owner
         self._number += 1  # taken before it is used: a signal handler may begin one of its own at any moment
-        return f"{self._owner.name}-{self._number:06d}.segment"
+        return owner, f"{owner.name}-{self._number:06d}.segment"
 
-    def _adopt(self, name: str, flags: int) -> None:
-        self._whole, self._has_room = True, 0
+    def _adopt(self, owner: Owner, name: str, flags: int) -> None:
+        fds = self._fds
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        keep(self._fds, os.open, self._folder / name, flags, 0o600)
-        # A signal handler that came in between has begun one of its own, and that stays the open one.
-        while len(self._fds) > 1:
-            extra = self._fds[-1]
-            del self._fds[-1]
+        keep(fds, os.open, self._folder / name, flags, 0o600)
+        if fds is not self._fds or owner is not self._owner or len(fds) > 1:
+            # A signal handler has closed the ledger, or begun a segment of its own, which stays the open one.
+            extra = fds[-1]
+            del fds[-1]
             os.close(extra)
+            raise IndexError
+        self._whole = True
         self._has_room = reserve_ahead(self._fds[0], 0)
 
     def _leave(self) -> None:
-        close_all(self._fds)
+        fds, self._fds = self._fds, []
+        close_all(fds)
 
-    def _leave_name(self) -> None:
-        owner, self._owner = self._owner, None
-        self._number = 0
+    def _leave_all(self) -> None:
+        # Name and segment in one moment: what is written under a name that is free gets deleted.
+        fds, owner = self._fds, self._owner
+        self._fds, self._owner, self._number = [], None, 0
+        close_all(fds)
         if owner is not None:
             owner.leave()
 
