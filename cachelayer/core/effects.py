@@ -174,6 +174,8 @@ class PassThrough:
     reason: str
     asked: Asked | Unkeyed | None
     began: Moment
+    call: str | None = None
+    """The id under which the ledger knows that it was begun; None when it does not."""
 
 
 Reply = Replay | Original | PassThrough | Crashed | TimedOut

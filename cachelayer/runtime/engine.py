@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -196,6 +196,12 @@ class Engine:
             self.fault("write to the ledger", error)
             return None
 
+    def begin_pass(self, through: PassThrough) -> PassThrough:
+        """The same for a request that is passed through: an image call by its id, any other as it is. Never raises."""
+        if self.disabled or not isinstance(through.asked, Asked) or through.asked.operation != "image":
+            return through
+        return replace(through, call=self.begin(through.asked, self.perform(Now())))
+
     def record(self, event: Event, *, sync: bool = False) -> None:
         """Write an outcome to the ledger, and a line to the log when it saved something. Never raises."""
         if event.outcome in (Outcome.HIT, Outcome.COALESCED):
@@ -248,6 +254,7 @@ class Engine:
                 spent=spent,
                 images=images,
                 wait=now.monotonic - through.began.monotonic,
+                call=through.call,
             )
         )
 
