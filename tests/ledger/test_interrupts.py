@@ -39,7 +39,7 @@ def strike(number, frame):
     interrupts += 1
     if how == "handler":  # one that makes a request of its own, and goes on
         ledger.record(Event(Outcome.HIT, 1.0, "handler"))
-        if interrupts % 100 == 0:
+        if interrupts % 200 == 0:
             ledger.close()
     else:
         raise Interrupt
@@ -100,7 +100,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("how", ["exception", "handler"])
 def test_interrupts_at_any_moment_leave_a_ledger_that_works(how: str, python: Start, folder: Path) -> None:
-    process = python(INTERRUPTED, folder, 3_000, how)
+    process = python(INTERRUPTED, folder, 2_000, how)
     assert process.stdout
     assert process.stdout.readline().split() == ["True", "0", "200", "1", "True", "True", "0"]
     # The right to fold is free for others while it lives, and nothing was cut into another line.
