@@ -154,7 +154,7 @@ def test_a_report_says_why_and_for_how_much(folder: Path, simulator: Simulator) 
         }
     ]
     shown = report()
-    for words in ("Not kept", "Evicted", "had cost $0.05", "no-room"):
+    for words in ("Not kept", "Evicted", "had cost $0.05", "no-room", "the limit is 10.0 GB"):
         assert words in shown
 
 

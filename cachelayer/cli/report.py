@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import dollars, duration, number, percent, size, visible
-from cachelayer.cli.places import existing_folder
+from cachelayer.cli.places import existing_folder, settings_for
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, note, print_json
 from cachelayer.core.errors import LedgerError, NewerFormat, StoreError
@@ -66,7 +66,8 @@ def _print(
     report = collect(ledger, by=by, since=begin, sizes=sizes)
     screen = console()
     if report.totals.requests:
-        show(screen, report, where=f"{folder}, the last {since}" if since else str(folder))
+        where = f"{folder}, the last {since}" if since else str(folder)
+        show(screen, report, where=where, limit=settings_for(folder).size_limit)
     else:
         screen.print(f"No request was recorded in {folder}" + (f" in the last {since}." if since else " yet."))
 
@@ -118,14 +119,14 @@ def headline(totals: reports.Sums) -> str:
     return f"Saved {dollars(totals.saved_usd)} and {duration(totals.saved_seconds)}: {calls}"
 
 
-def show(screen: Console, report: Report, *, where: str) -> None:
-    """Print a report."""
+def show(screen: Console, report: Report, *, where: str, limit: int | None = None) -> None:
+    """Print a report. limit: the size_limit in force here, bytes; the programs that write may have another."""
     from rich.text import Text
 
     screen.print(Text(headline(report.totals), style="bold green"))
     screen.print(Text(visible(where), style="dim"))
     screen.print()
-    screen.print(_totals(report.totals))
+    screen.print(_totals(report.totals, limit))
     if report.groups:
         screen.print()
         screen.print(_groups(report.by, report.groups, tight=screen.width < ROOMY))
@@ -139,7 +140,7 @@ def show(screen: Console, report: Report, *, where: str) -> None:
         screen.print(Text("* " + sentence, style="dim"))
 
 
-def _totals(totals: reports.Stats) -> Table:
+def _totals(totals: reports.Stats, limit: int | None) -> Table:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
@@ -174,7 +175,8 @@ def _totals(totals: reports.Stats) -> Table:
         (
             "Stored",
             size(totals.stored_bytes),
-            f"{number(totals.entries, 'entry', 'entries')}, {number(totals.blobs, 'blob')}",
+            f"{number(totals.entries, 'entry', 'entries')}, {number(totals.blobs, 'blob')}"
+            + ("" if limit is None else f"; the limit is {size(limit)}"),
         ),
     ]
     if totals.evicted:
