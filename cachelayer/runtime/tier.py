@@ -77,6 +77,8 @@ class Tier:
         self._openings = _Breaker(clock, resting=True)
         self.failures = 0
         """Calls that failed, those kept away by the breaker not counted."""
+        self.on_failure: Callable[[str, Exception], None] = lambda what, error: None
+        """Told of each of them: "read the local tier", and what was raised."""
         self._reads, self._writes = _Breaker(clock), _Breaker(clock)
         self._lock = threading.Lock()
         self._warned: set[str] = set()
@@ -149,6 +151,7 @@ class Tier:
             with self._lock:
                 self.failures += 1
             self._warn(verb, error)
+            self.on_failure(f"{verb} the {self.name} tier", error)
             return None
         breaker.succeeded()
         return result
