@@ -6,7 +6,6 @@ The rooms are imported when a Cache is made: a program that imports cachelayer a
 from __future__ import annotations
 
 import json
-import logging
 import os
 import weakref
 from collections.abc import Iterable, Mapping
@@ -17,17 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachelayer.core.errors import ConfigError
 from cachelayer.core.model import Asked, Request, Unkeyed
+from cachelayer.runtime.log import logger
 
 if TYPE_CHECKING:
     from cachelayer.ledger.reports import Stats
     from cachelayer.runtime.engine import Engine
+    from cachelayer.runtime.flights import Flights
     from cachelayer.runtime.tier import Tier
     from cachelayer.settings import Settings
     from cachelayer.stores.base import Store
 
 C = TypeVar("C")
-
-_log = logging.getLogger("cachelayer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,9 @@ class Cache:
         ignore: Iterable[str] | None = None,
         max_body: int | str | None = None,
         finish_timeout: float | str | None = None,
+        hedge_after: float | str | None = None,
         drain_timeout: float | str | None = None,
+        drain_on_sigterm: bool | None = None,
         disabled: bool | None = None,
     ) -> None:
         """
@@ -88,11 +89,13 @@ class Cache:
         operations: what is cached, of "image", "text", "embedding".
         normalize: "prompt", "exact" or "loose" (docs/key-spec.md).
         prices: your own prices per image in USD, by host (docs/savings.md).
-        pools: groups of scopes that share entries.
+        pools: groups of scopes whose entries answer each other's requests; a first "name:NAME" names the group.
         ignore: fields that do not count: "header:x-job-id", "query:NAME", "body:trace.id".
         max_body: a larger request body is forwarded unread.
         finish_timeout: how long a flight goes on after its last caller has left.
+        hedge_after: how long a provider may be silent before one of those who wait makes a call of his own.
         drain_timeout: how long close() and the end of the program wait for flights.
+        drain_on_sigterm: wait for flights at SIGTERM too, unless the program has a handler of its own.
         disabled: everything passes through, nothing is opened.
         """
         from cachelayer.runtime import exit as program_end
@@ -110,7 +113,9 @@ class Cache:
             ignore=ignore,
             max_body=max_body,
             finish_timeout=finish_timeout,
+            hedge_after=hedge_after,
             drain_timeout=drain_timeout,
+            drain_on_sigterm=drain_on_sigterm,
             disabled=disabled,
         )
         try:
@@ -127,6 +132,8 @@ class Cache:
         self._closed = False
         if not self.settings.disabled:
             program_end.register(self)
+            if self.settings.drain_on_sigterm:
+                program_end.drain_on_sigterm()
 
     def _open(self) -> Engine:
         from cachelayer.ledger.events import Ledger
@@ -141,7 +148,7 @@ class Cache:
         if not self.settings.disabled:
             tier, folder = self._open_tier()
             if not leases_hold():
-                _log.warning("this platform has no record locks: one flight per key holds within one process only")
+                logger.warning("this platform has no record locks: one flight per key holds within one process only")
         engine = Engine(
             folder,
             self.settings.rules(),
@@ -169,7 +176,7 @@ class Cache:
             return Tier("local", open_store()), self.path
         except (NewerFormat, NotAStore) as error:
             # Somebody else's folder: nothing at all may be written there.
-            _log.warning(
+            logger.warning(
                 "the store in %s is not there: %s; requests are forwarded without it, and this program's own outcomes "
                 "are kept only until it ends",
                 self.path,
@@ -177,7 +184,7 @@ class Cache:
             )
             return Tier("local", None), _makeshift()
         except Exception as error:  # whatever a store may raise, the calls go on without it
-            _log.warning("the store in %s is not there: %s; requests are forwarded without it", self.path, error)
+            logger.warning("the store in %s is not there: %s; requests are forwarded without it", self.path, error)
             return Tier("local", None, reopen=open_store), self.path
 
     def wrap(self, client: C) -> C:
@@ -199,6 +206,7 @@ class Cache:
         from cachelayer.core.errors import LedgerError
         from cachelayer.ledger.reports import totals
 
+        self._engine.flights.sweep()
         try:
             return totals(self._engine.ledger, store_sizes=self._sizes())
         except LedgerError:
@@ -246,24 +254,33 @@ class Cache:
     def close(self) -> None:
         """Wait drain_timeout for flights, then let go of files. Later calls are BYPASS. Idempotent.
 
-        Never waits for flights of the event loop it is called in: use aclose there. Files are then let go of when the
-        last of those has stored its answer.
+        Never waits for flights of the event loop it is called in: use aclose there. Files are let go of when the last
+        flight has stored its answer, also where that takes longer than drain_timeout.
         """
         self._engine.closed = True
         if not self._closed:
-            self.wait_idle(self.drain_timeout)
-            self._engine.flights.after_own_flights(self.release)
+            self._say_what_goes_on(self.wait_idle(self.drain_timeout))
+            self._engine.flights.after_flights(self.release)
 
     async def aclose(self) -> None:
         """Like close, in a task: flights of this loop go on meanwhile and are waited for."""
         self._engine.closed = True
         if not self._closed:
-            await self._engine.flights.wait_idle_async(self.drain_timeout)
-            self.release()
+            self._say_what_goes_on(await self._engine.flights.wait_idle_async(self.drain_timeout))
+            self._engine.flights.after_flights(self.release)
 
-    def flights_under_way(self) -> int:
-        """Answers that are being fetched now, by this process, into this folder."""
-        return self._engine.flights.count()
+    def _say_what_goes_on(self, flights: int) -> None:
+        if flights:
+            logger.warning(
+                "close() has waited drain_timeout (%g s) in vain for %s; what comes while the program lives is stored",
+                self.drain_timeout,
+                "1 answer" if flights == 1 else f"{flights} answers",
+            )
+
+    @property
+    def flights(self) -> Flights:
+        """The flights of the folder; those of other Caches of this process in the same folder among them."""
+        return self._engine.flights
 
     def wait_idle(self, timeout: float) -> int:
         """Wait at most timeout seconds for flights; the number of those that did not end."""

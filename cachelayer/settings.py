@@ -28,6 +28,7 @@ from pydantic_settings import (
 
 from cachelayer.core.errors import ConfigError
 from cachelayer.core.model import KeyRules, Operation
+from cachelayer.core.scope import pool_of
 from cachelayer.runtime.engine import Rules
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -134,15 +135,19 @@ class Settings(BaseSettings):
     prices: dict[str, Any] | None = None
     """Your own prices per image, by host (docs/savings.md)."""
     pools: tuple[tuple[str, ...], ...] = ()
-    """Groups of scopes that share entries; the first of each names the group."""
+    """Groups of scopes whose entries answer each other's requests; a first member `name:NAME` names the group."""
     ignore: Words = ()
     """Fields to leave out of the key: header:NAME, query:NAME, body:dotted.path."""
     max_body: Size = 512 * 10**6
     """A larger request body is forwarded without being read."""
     finish_timeout: Wait = 600.0
     """How long a flight goes on after its last caller has left."""
+    hedge_after: Wait = 90.0
+    """How long a provider may be silent before one of those who wait makes a call of his own."""
     drain_timeout: Wait = 60.0
     """How long the end of the program waits for flights."""
+    drain_on_sigterm: bool = False
+    """Wait for flights at SIGTERM too, unless the program has a handler of its own."""
     disabled: bool = False
     """Everything passes through."""
 
@@ -170,6 +175,7 @@ class Settings(BaseSettings):
             operations=self.operations,
             ttl=self.ttl,
             finish_timeout=self.finish_timeout,
+            hedge_after=self.hedge_after,
             drain_timeout=self.drain_timeout,
         )
 
@@ -274,12 +280,13 @@ def _wrong(name: str, what: str, given: Collection[str]) -> ConfigError:
 
 def _check_pools(pools: tuple[tuple[str, ...], ...]) -> None:
     seen: set[str] = set()
-    for pool in pools:
-        if len(pool) < 2:
-            raise ConfigError(f"setting 'pools' is wrong: {list(pool)} should name two scopes or more that share")
-        for scope in pool:
-            if not scope.strip():
-                raise ConfigError(f"setting 'pools' is wrong: {list(pool)} names an empty scope")
+    for texts in pools:
+        try:
+            pool = pool_of(texts)
+        except ValueError as error:
+            raise ConfigError(f"setting 'pools' is wrong: {error}") from None
+        # Members as scopes are written: one scope may be spelled in many ways.
+        for scope in [*pool.members, *([] if pool.name is None else [f"name:{pool.name}"])]:
             if scope in seen:
                 raise ConfigError(f"setting 'pools' is wrong: {scope!r} stands in it twice")
             seen.add(scope)

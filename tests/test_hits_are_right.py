@@ -260,6 +260,10 @@ def test_scopes_meet_only_when_they_are_pooled(folder: Path, simulator: Simulato
             outcome, answer = desk.ask(PATH, simulator, json=body("pooled"))
             assert outcome == "MISS"
             assert desk.ask(PATH, other, json=body("pooled")) == ("HIT", answer)
+            # What was paid for before the pool is found; the asker's own comes first.
+            assert [desk.ask(PATH, one, json=body("apart"))[1] for one in (simulator, other)] == [
+                answer for _, answer in first
+            ]
             assert desk.ask("/reseller" + PATH, json=body("pooled"))[0] == "MISS"  # a path is a scope of its own
             desk.close()
         with cachelayer.Cache(path=folder) as cache:

@@ -38,7 +38,9 @@ def test_defaults(tmp_path: Path) -> None:
         "ignore": (),
         "max_body": 512_000_000,
         "finish_timeout": 600.0,
+        "hedge_after": 90.0,
         "drain_timeout": 60.0,
+        "drain_on_sigterm": False,
         "disabled": False,
     }
 
@@ -70,7 +72,9 @@ def test_variables_say_all_that_arguments_say(tmp_path: Path, monkeypatch: pytes
         "IGNORE": "header:x-job-id,body:trace.id",
         "MAX_BODY": "1MB",
         "FINISH_TIMEOUT": "30s",
+        "HEDGE_AFTER": "2m",
         "DRAIN_TIMEOUT": "1.5",
+        "DRAIN_ON_SIGTERM": "1",
         "DISABLED": "1",
     }.items():
         monkeypatch.setenv("CACHELAYER_" + name, value)
@@ -86,7 +90,9 @@ def test_variables_say_all_that_arguments_say(tmp_path: Path, monkeypatch: pytes
         "ignore": ("header:x-job-id", "body:trace.id"),
         "max_body": 10**6,
         "finish_timeout": 30.0,
+        "hedge_after": 120.0,
         "drain_timeout": 1.5,
+        "drain_on_sigterm": True,
         "disabled": True,
     }
 

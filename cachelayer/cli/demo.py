@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LATENCY = (4.0, 14.0)
 """Seconds that image models take, about. The simulator takes these times ``latency_scale``."""
 NAMESPACE = "demo"
-SCOPE = "simulator.cachelayer.invalid"
+SCOPE = "name:simulator"
 """Names the simulator in keys, whatever port it listens on, so that a second run finds the answers of the first."""
 
 

@@ -15,7 +15,8 @@ def images_of(entry: Entry, body: bytes) -> list[bytes]:
 
     Read out of the body and not from the blobs, because a short answer lies inside its entry as a whole.
     """
-    for name in (gemini.NAME, openai_images.NAME):
+    known = (gemini.NAME, openai_images.NAME)
+    for name in (entry.dialect,) if entry.dialect in known else known:
         reading = dialects.read(_asked(entry, name), Answer(entry.status, entry.headers, body))
         images = [pybase64.b64decode(body[span.start : span.end]) for span in reading.spans if span.image]
         if images:
@@ -24,17 +25,17 @@ def images_of(entry: Entry, body: bytes) -> list[bytes]:
 
 
 def _asked(entry: Entry, dialect: str) -> Asked:
-    # Only what reading an answer goes by; which dialect made an entry is not in it, so that all are asked in turn.
+    # Only what reading an answer goes by.
     return Asked(
         key=entry.key,
         canonical=b"",
         dialect=dialect,
         operation="image",
         model=entry.model,
-        scope=entry.host,
+        scope=entry.scope,
         host=entry.host,
         namespace=entry.namespace,
-        count=1,
+        count=entry.count,
         stream=False,
         refusal=None,
     )

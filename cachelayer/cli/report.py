@@ -19,12 +19,13 @@ from cachelayer.core.errors import LedgerError, NewerFormat, StoreError
 from cachelayer.core.reasons import meaning_of, remedy_of
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.own_prices import as_argument, as_toml
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Why = tuple[str, str, int, Decimal]
-"""(outcome, reason, requests, what they cost)."""
+NAMED_HOSTS = 3
+"""Hosts with estimates that are named, those with most dollars first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,9 @@ class Report:
     totals: reports.Stats
     groups: list[tuple[str, reports.Sums]]
     by: reports.By
-    reasons: list[Why]
+    reasons: list[reports.Because]
     normalized: dict[str, int]
+    estimates: list[reports.Estimates]
 
 
 def run(path: Path | None, *, since: str | None, by: reports.By, as_json: bool) -> None:
@@ -109,6 +111,7 @@ def collect(ledger: Ledger, *, by: reports.By, since: float | None, sizes: tuple
         by,
         reports.reasons(ledger, since),
         reports.normalized(ledger, since),
+        reports.estimates(ledger, since),
     )
 
 
@@ -117,13 +120,13 @@ def as_document(ledger: Ledger, *, by: reports.By, since: float | None, sizes: t
     document = reports.report_json(ledger, by=by, since=since, store_sizes=sizes)
     document["reasons"] = [
         {
-            "reason": reason,
-            "outcome": outcome,
-            "requests": count,
-            "spent_usd": f"{spent:f}",
-            "meaning": meaning_of(reason),
+            "reason": one.reason,
+            "outcome": one.outcome,
+            "requests": one.requests,
+            "spent_usd": f"{one.spent_usd:f}",
+            "meaning": meaning_of(one.reason),
         }
-        for outcome, reason, count, spent in reports.reasons(ledger, since)
+        for one in reports.reasons(ledger, since)
     ]
     return document
 
@@ -135,9 +138,10 @@ def headline(totals: reports.Sums) -> str:
     calls = f"{spared:,} of {number(asked, 'call')} ({percent(totals.hit_rate)}) never reached a provider"
     if not spared:
         return f"Nothing saved yet: {calls}"
+    saved = f"Saved {'about ' * bool(totals.estimated)}{dollars(totals.saved_usd)}"
     if totals.saved_seconds < 0:
-        return f"Saved {dollars(totals.saved_usd)} for {duration(-totals.saved_seconds)} more of waiting: {calls}"
-    return f"Saved {dollars(totals.saved_usd)} and {duration(totals.saved_seconds)}: {calls}"
+        return f"{saved} for {duration(-totals.saved_seconds)} more of waiting: {calls}"
+    return f"{saved} and {duration(totals.saved_seconds)}: {calls}"
 
 
 def show(screen: Console, report: Report, *, where: str) -> None:
@@ -161,7 +165,12 @@ def show(screen: Console, report: Report, *, where: str) -> None:
         screen.print(Text("* " + sentence, style="dim"))
 
 
+def _listed(hosts: list[str]) -> str:
+    return " and ".join(visible(host) for host in hosts)
+
+
 def _totals(totals: reports.Stats) -> list[tuple[str, str, str]]:
+    more = totals.model_dump()
     rows = [
         ("Requests", f"{totals.requests:,}", ""),
         ("Hits", f"{totals.hits:,}", f"answered from the store: {dollars(totals.avoided_usd)} not spent"),
@@ -176,6 +185,10 @@ def _totals(totals: reports.Stats) -> list[tuple[str, str, str]]:
         ("Stale", totals.stale, "answered by an expired entry, as the provider failed"),
         ("Bypassed", totals.bypassed, "not looked up, for the reasons below"),
         ("Errors", totals.errors, "ended without a good answer"),
+        ("Lost", more.get("lost"), "of the errors: the program was killed during the call"),
+        ("Not kept", more.get("not_kept"), "of the misses: paid for, but could not be stored"),
+        ("Evicted", more.get("evicted"), f"to make room: had cost {dollars(more.get('evicted_usd') or Decimal(0))}"),
+        ("Faults", more.get("faults"), "of cachelayer, without which the calls went on (cachelayer doctor)"),
     ):
         if count:
             rows.append((label, f"{count:,}", meaning))
@@ -221,16 +234,16 @@ _WHY = (
 )
 
 
-def _reasons(reasons: list[Why]) -> list[list[str]]:
+def _reasons(reasons: list[reports.Because]) -> list[list[str]]:
     return [
         [
-            visible(reason),
-            outcome,
-            f"{count:,}",
-            dollars(spent),
-            visible(f"{meaning_of(reason)}; {remedy_of(reason)}"),
+            visible(one.reason),
+            one.outcome,
+            f"{one.requests:,}",
+            dollars(one.spent_usd) if one.spent_usd else "-",
+            visible(f"{meaning_of(one.reason)}; {remedy_of(one.reason)}"),
         ]
-        for outcome, reason, count, spent in reasons
+        for one in reasons
     ]
 
 
@@ -240,9 +253,11 @@ def _footers(report: Report) -> Iterable[str]:
         steps = ", ".join(f"{visible(step)} {count:,}" for step, count in report.normalized.items())
         yield f"Hits that prompt normalisation may have earned: {steps}."
     if totals.estimated:
+        hosts = [one.host for one in report.estimates if one.host][:NAMED_HOSTS] or ["HOST"]
         yield (
             f"{number(totals.estimated, 'request is', 'requests are')} estimated: priced by size, or by a list price "
-            "that your provider may not charge. Give your own prices to make them exact."
+            f'that {_listed(hosts)} may not charge. Say what an image costs there, or "list". In cachelayer.toml: '
+            f"{as_toml(hosts)}; in a program: {as_argument(hosts)}."
         )
     if totals.unpriced:
         yield (

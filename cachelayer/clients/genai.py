@@ -86,7 +86,9 @@ def _wrap_async(engine: Engine, client: Any, given: Any) -> Any:
     wrapped._per_loop = False
     wrapped._loop_clients = {}  # the given client's must not be closed with the copy
     wrapped._mounts = {}
-    wrapped._transport = transports(module).asynchronous(engine, _per_loop(module, http, pick), client)
+    wrapped._transport = transports(module).asynchronous(
+        engine, _per_loop(module, http, pick), client, lambda: bool(http.is_closed)
+    )
     return wrapped
 
 
@@ -113,11 +115,14 @@ def _per_loop(module: Any, http: Any, pick: Callable[[], Any]) -> Any:
     class PerLoopTransport(module.AsyncBaseTransport):  # type: ignore[misc]
         tells_when_it_waits = True
 
-        async def handle_async_request(self, request: Any) -> Any:
+        def stands_for(self, request: Any) -> Any:
             if http.is_closed:
                 raise RuntimeError("Cannot send a request, as the client has been closed.")
             client = used[asyncio.get_running_loop()] = pick()
-            return await client._transport_for_url(request.url).handle_async_request(request)
+            return client._transport_for_url(request.url)
+
+        async def handle_async_request(self, request: Any) -> Any:
+            return await self.stands_for(request).handle_async_request(request)
 
         async def aclose(self) -> None:
             """Close the running loop's connections; the given client stays open and makes new ones."""

@@ -9,24 +9,33 @@ httpx_client.py.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from cachelayer.clients.hold import Hold
 from cachelayer.clients.httpx_answer import pairs, passed, record, response_of
+from cachelayer.clients.httpx_timer import AsyncReadTimeout, SyncReadTimeout
 from cachelayer.core.effects import Failed, Moment, Now, PassThrough, Received
 from cachelayer.core.model import Answer, Request
 from cachelayer.core.reasons import Reason
 from cachelayer.runtime.aio import serve_async
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import Progress
+from cachelayer.runtime.log import logger
 from cachelayer.runtime.sync import serve_sync
+
+IsClosed = Callable[[], bool]
+
+
+def _never() -> bool:
+    return False
 
 
 class Transports(NamedTuple):
-    """The two transport classes of a module; each takes (engine, inner transport, its owner).
+    """The two transport classes of a module; each takes (engine, inner transport, its owner, whether the given client
+    was closed).
 
     The owner is kept alive as long as the transport is used or a flight goes through it: SDKs close their pool when
     their client is dropped.
@@ -43,9 +52,9 @@ def transports(module: ModuleType) -> Transports:
     class CacheTransport(module.BaseTransport):  # type: ignore[name-defined, misc]
         """A blocking transport before another one."""
 
-        def __init__(self, engine: Engine, inner: Any, owner: Any = None) -> None:
+        def __init__(self, engine: Engine, inner: Any, owner: Any = None, is_closed: IsClosed = _never) -> None:
             self._engine, self._inner = engine, inner
-            self._hold = _Hold(owner)
+            self._hold = Hold(owner, is_closed, asynchronous=False)
             self.tells_when_it_waits = _tells_when_it_waits(module, inner)
 
         def handle_request(self, request: Any) -> Any:
@@ -70,7 +79,7 @@ def transports(module: ModuleType) -> Transports:
             return passed(module, self._engine, through, response)
 
         def close(self) -> None:
-            if self._hold.may_close():
+            if self._hold.may_close(self._inner):
                 self._inner.close()
 
         def __enter__(self) -> Any:
@@ -83,9 +92,9 @@ def transports(module: ModuleType) -> Transports:
     class AsyncCacheTransport(module.AsyncBaseTransport):  # type: ignore[name-defined, misc]
         """An asyncio transport before another one. Under another event loop than asyncio's it only forwards."""
 
-        def __init__(self, engine: Engine, inner: Any, owner: Any = None) -> None:
+        def __init__(self, engine: Engine, inner: Any, owner: Any = None, is_closed: IsClosed = _never) -> None:
             self._engine, self._inner = engine, inner
-            self._hold = _Hold(owner)
+            self._hold = Hold(owner, is_closed, asynchronous=True)
             self.tells_when_it_waits = _tells_when_it_waits(module, inner)
 
         async def handle_async_request(self, request: Any) -> Any:
@@ -110,7 +119,7 @@ def transports(module: ModuleType) -> Transports:
             return passed(module, self._engine, through, response)
 
         async def aclose(self) -> None:
-            if self._hold.may_close():
+            if self._hold.may_close(self._inner):
                 await self._inner.aclose()
 
         async def __aenter__(self) -> Any:
@@ -213,17 +222,20 @@ def _now(engine: Engine) -> Moment:
 class _Exchange:
     """What both exchanges have: the request in our words, and how a copy of it is sent."""
 
-    def __init__(self, module: ModuleType, request: Any, inner: Any, hold: _Hold) -> None:
+    def __init__(self, module: ModuleType, request: Any, inner: Any, hold: Hold) -> None:
         self._module, self._original, self._inner, self._hold = module, request, inner, hold
         self.request = Request(request.method, str(request.url), pairs(request.headers), request.content)
-        self.read_timeout: float | None = request.extensions.get("timeout", {}).get("read")
+        given = request.extensions.get("timeout", {}).get("read")
+        # A number of its own kind where another cache of ours stands before this one (httpx_timer.py).
+        self.read_timeout: float | None = None if given is None else float(given)
         self._tells = _tells_when_it_waits(module, inner)
 
-    def _copy(self, finish_timeout: float, trace: Callable[..., Any]) -> Any:
+    def _copy(self, finish_timeout: float, trace: Callable[..., Any], read_timeout: _ReadTimeout, told: _Told) -> Any:
         extensions = dict(self._original.extensions)
         timeout = dict(extensions.get("timeout", {}))
-        if timeout.get("read") is not None:
-            timeout["read"] = max(timeout["read"], finish_timeout)
+        if self.read_timeout is not None:
+            lifted = max(self.read_timeout, finish_timeout)
+            timeout["read"] = read_timeout(lifted, told.read) if self._tells else lifted
         extensions["timeout"] = timeout
         if self._tells:
             extensions["trace"] = trace
@@ -311,26 +323,45 @@ def _failed(error: BaseException) -> Failed:
     return Failed(error, type(error).__name__ not in _CONNECTING)
 
 
-def _tell(progress: Progress, event: str) -> None:
-    if event.endswith(_WAITING):
-        progress(False)
-    elif event.endswith(_SENDING):
-        progress(True)
+_ReadTimeout = Callable[[float, Callable[[], None]], Any]
+
+
+class _Told:
+    """What a transport tells of its way, passed on to those who wait."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._waits = False
+
+    def event(self, name: str) -> None:
+        """A trace event."""
+        if name.endswith(_WAITING):
+            self._waits = True
+            self._progress(False)
+        elif name.endswith(_SENDING):
+            self._waits = False
+            self._progress(True)
+
+    def read(self) -> None:
+        """A read from the socket begins: whatever was waited for before has come."""
+        if self._waits:
+            self._progress(False)
 
 
 class _SyncExchange(_Exchange):
     def send(self, progress: Progress, finish_timeout: float) -> Received | Failed:
-        theirs = self._original.extensions.get("trace")
+        theirs, told = self._original.extensions.get("trace"), _Told(progress)
 
         def trace(name: str, info: Any) -> None:
-            _tell(progress, name)
+            told.event(name)
             if theirs is not None:
                 theirs(name, info)
 
-        self._hold.enter()
+        flight = object()
+        self._hold.enter(self._inner, flight)
         try:
             progress(self._tells)
-            response = self._inner.handle_request(self._copy(finish_timeout, trace))
+            response = self._inner.handle_request(self._copy(finish_timeout, trace, SyncReadTimeout, told))
             if hasattr(response, "_content"):
                 return self._received(response, response.content)
             try:
@@ -344,23 +375,34 @@ class _SyncExchange(_Exchange):
         except BaseException as error:  # of this thread alone: it goes to whoever waits
             return _failed(error)
         finally:
-            if self._hold.leave():
-                self._inner.close()
+            for close in self._hold.leave(self._inner, flight):
+                try:
+                    close()
+                except Exception as error:  # the answer is there; the transport's own trouble must not cost it
+                    logger.debug("a transport could not be closed: %s", error)
+
+
+def _real(transport: Any, request: Any) -> Any:
+    """The transport that a request goes through; one that picks among several says which."""
+    stands_for = getattr(transport, "stands_for", None)
+    return transport if stands_for is None else stands_for(request)
 
 
 class _AsyncExchange(_Exchange):
     async def send(self, progress: Progress, finish_timeout: float) -> Received | Failed:
-        theirs = self._original.extensions.get("trace")
+        theirs, told = self._original.extensions.get("trace"), _Told(progress)
 
         async def trace(name: str, info: Any) -> None:
-            _tell(progress, name)
+            told.event(name)
             if theirs is not None:
                 await theirs(name, info)
 
-        self._hold.enter()
+        inner, flight = None, object()
         try:
+            inner = _real(self._inner, self._original)
+            self._hold.enter(inner, flight)
             progress(self._tells)
-            response = await self._inner.handle_async_request(self._copy(finish_timeout, trace))
+            response = await inner.handle_async_request(self._copy(finish_timeout, trace, AsyncReadTimeout, told))
             if hasattr(response, "_content"):
                 return self._received(response, response.content)
             try:
@@ -376,31 +418,8 @@ class _AsyncExchange(_Exchange):
         except BaseException as error:
             return _failed(error)
         finally:
-            if self._hold.leave():
-                await self._inner.aclose()
-
-
-class _Hold:
-    """Keeps the inner transport open until the last flight through it has ended: closing it would kill them."""
-
-    def __init__(self, owner: Any) -> None:
-        self._owner = owner
-        self._lock = threading.Lock()
-        self._flights = 0
-        self._closing = False
-
-    def enter(self) -> None:
-        with self._lock:
-            self._flights += 1
-
-    def leave(self) -> bool:
-        """True: the transport was closed meanwhile, and the leaver has to close the inner one now."""
-        with self._lock:
-            self._flights -= 1
-            return self._closing and self._flights == 0
-
-    def may_close(self) -> bool:
-        """True: no flight is under way, close the inner transport now. False: the last flight will."""
-        with self._lock:
-            self._closing = True
-            return self._flights == 0
+            for close in self._hold.leave(inner, flight):
+                try:
+                    await close()
+                except Exception as error:  # the answer is there; the transport's own trouble must not cost it
+                    logger.debug("a transport could not be closed: %s", error)

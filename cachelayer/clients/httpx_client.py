@@ -26,9 +26,14 @@ def wrap_client(engine: Engine, client: Any, *, asynchronous: bool, owner: Any =
         return client  # wrapped by this cache before: a second layer would count every request twice
     owner = client if owner is None else owner
     wrapped = copy.copy(client)
-    wrapped._transport = kind(engine, client._transport, owner)
+
+    def is_closed() -> bool:
+        return bool(client.is_closed)
+
+    wrapped._transport = kind(engine, client._transport, owner, is_closed)
     wrapped._mounts = {
-        pattern: None if inner is None else kind(engine, inner, owner) for pattern, inner in client._mounts.items()
+        pattern: None if inner is None else kind(engine, inner, owner, is_closed)
+        for pattern, inner in client._mounts.items()
     }
     spare_from_finalizer(wrapped, "aclose" if asynchronous else "close")
     return wrapped

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from cachelayer.core.entry import Entry
-from cachelayer.core.model import Answer, Asked, Cost, Event, Headers, Outcome, Reading, Request, Unkeyed
+from cachelayer.core.model import Answer, Asked, Bill, Cost, Event, Headers, Outcome, Reading, Request, Unkeyed
+from cachelayer.core.reasons import Reason
 
 T = TypeVar("T")
 
@@ -42,7 +44,9 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A whole, fresh entry and the body it rebuilds to."""
+    """A whole, fresh entry and the body it rebuilds to. Its key and scope are those of the pool's member that made it.
+
+    broken: damaged entries that were found before it."""
 
     entry: Entry
     body: bytes
@@ -51,7 +55,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No entry that could be served. broken: how many were there but damaged (0 or 1)."""
+    """No entry that could be served. broken: how many were there but damaged."""
 
     broken: int = 0
 
@@ -79,10 +83,20 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to forward. waited: another process had it. wanted: a caller is still there to be served."""
+    """The right to forward: whether this call has it now. waited: another one has or had it, now or before."""
 
+    held: bool
     waited: bool
-    wanted: bool
+
+
+class Clearance(Enum):
+    """Whether a call of a flight may be sent."""
+
+    GO = "go"
+    WAIT = "wait"
+    """Another process holds the lease."""
+    END = "end"
+    """Nobody here needs it any more: all have left, or another call of the flight has landed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +106,8 @@ class Fresh:
     received: Received
     good: bool
     reason: str | None
-    cost: Cost | None
+    bill: Bill
     latency: float
-    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +141,40 @@ class TimedOut:
     """The caller's own read timeout ran out; the flight goes on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Nothing has come for hedge_after: this caller, still aboard, may make a call of his own in the same flight."""
+
+
 Landing = Fresh | Stored | Crashed | Abandoned
 
 
 @dataclass(frozen=True, slots=True)
-class Boarding:
-    """A flight that this caller started or joined. The flight itself is the driver's; the flow only hands it on."""
+class Arrived:
+    """How a caller's wait for his flight ended.
 
-    flight: Any
-    started: bool
-    same_credential: bool
-    """Whether the flight's starter shows the provider the same credentials as this caller."""
+    own: by the call that he made. booked: his outcome is his call's business, whatever he got. shares: the call that
+    landed shows the provider the same credentials as he.
+    """
+
+    landing: Landing | TimedOut | Silent
+    own: bool = False
+    booked: bool = False
+    shares: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How things stood, at one moment, when a call of a flight ended.
+
+    first: no other call had landed the flight before. served: one had, and whoever made this call got its answer.
+    left: how whoever made this call left without an answer; None: he is aboard, and where nothing was sent `serve`
+    books his outcome.
+    """
+
+    first: bool
+    served: bool
+    left: Reason | None
 
 
 # What a caller gets ---------------------------------------------------------------------------------------------------
@@ -197,15 +233,15 @@ class Canonicalize(Effect[Asked | Unkeyed]):
 
 @dataclass(frozen=True, slots=True)
 class LookUp(Effect[Found | Absent]):
-    """A whole, fresh entry under the key, read through the tiers. Never raises."""
+    """A whole, fresh entry under his own key, or one at another member of the pool. Never raises."""
 
     blocking: ClassVar[bool] = True
     asked: Asked
 
 
 @dataclass(frozen=True, slots=True)
-class Board(Effect[Boarding]):
-    """Join the key's flight, or start it: `fly` then runs apart from the caller."""
+class Board(Effect[None]):
+    """Join the key's flight, or start it, or make a call of his own in it: `fly` then runs apart from the caller."""
 
     asked: Asked
     request: Request
@@ -215,17 +251,27 @@ class Board(Effect[Boarding]):
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival(Effect[Landing | TimedOut]):
-    """Wait for the flight, no longer than the caller's read timeout allows. A cancelled wait raises."""
+class Arrival(Effect[Arrived]):
+    """Wait for the flight boarded, no longer than the caller's read timeout allows. A cancelled wait raises."""
 
-    flight: Any
+
+@dataclass(frozen=True, slots=True)
+class Leave(Effect[bool]):
+    """The caller goes without an answer: cancelled, or interrupted. True: his outcome is his own to book."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakeLease(Effect[Lease]):
-    """Wait until no other process flies this key, and hold the right to. Never raises."""
+    """Wait, a second at most, until no other process flies this key, and hold the right to. Never raises."""
 
     asked: Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Depart(Effect[Clearance]):
+    """May the call be sent now? With GO it counts as sent."""
+
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +289,8 @@ class Read(Effect[Reading]):
 
 
 @dataclass(frozen=True, slots=True)
-class Price(Effect[Cost | None]):
-    """What the forward cost; None: nothing was billed. Never raises."""
+class Price(Effect[Bill]):
+    """What the forward cost. Never raises."""
 
     blocking: ClassVar[bool] = True
     asked: Asked
@@ -252,8 +298,17 @@ class Price(Effect[Cost | None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Announce(Effect[None]):
-    """The answer is there; it is handed over when the flight ends, or in one second."""
+class Worth(Effect[Cost]):
+    """What an answer that was paid for saves this caller, by the user's prices of today. Never raises."""
+
+    asked: Asked
+    bill: Bill
+
+
+@dataclass(frozen=True, slots=True)
+class Announce(Effect[Told]):
+    """The call has ended so. What lands the flight (the first good answer, or the failure of its last call) is handed
+    over when `fly` ends, or in one second; a failure beside another call is its maker's alone."""
 
     landing: Landing
 
@@ -266,7 +321,7 @@ class Keep(Effect[str | None]):
     asked: Asked
     answer: Answer
     reading: Reading
-    cost: Cost | None
+    bill: Bill
     latency: float
 
 

@@ -24,7 +24,7 @@ import pybase64
 import xxhash
 from blake3 import blake3
 
-from cachelayer.core.model import Answer, Cost, Headers, Pricing, Reading
+from cachelayer.core.model import Answer, Bill, Cost, Headers, Pricing, Reading
 
 MAGIC = b"CLE1"
 INLINE_LIMIT = 16_384
@@ -71,6 +71,31 @@ class Entry:
     model: str
     host: str
     images: int
+    scope: str = ""
+    """Where the answer came from; "" in a record that does not say."""
+    dialect: str = ""
+    count: int = 1
+    """Images asked for."""
+    size: str | None = None
+    """As the answer names it, else as asked for; likewise the service tier."""
+    tier: str | None = None
+    asked_tier: str | None = None
+    listed: Cost | None = None
+    """The list price when it was made, as if the host charged it; None where that is ``cost``."""
+
+    @property
+    def bill(self) -> Bill:
+        """What it cost, for those whom it saves that."""
+        return Bill(
+            cost=self.cost,
+            listed=self.listed,
+            scope=self.scope,
+            host=self.host,
+            images=self.images,
+            size=self.size,
+            tier=self.tier,
+            asked_tier=self.asked_tier,
+        )
 
     @property
     def blobs(self) -> tuple[BlobRef, ...]:
@@ -178,16 +203,19 @@ def encode(entry: Entry) -> bytes:
             "status": entry.status,
             "headers": entry.headers,
             "template": template,
-            "cost": {
-                "usd": None if entry.cost.usd is None else str(entry.cost.usd),
-                "pricing": entry.cost.pricing,
-                "reason": entry.cost.reason,
-            },
+            "cost": _encode_cost(entry.cost),
             "latency": entry.latency,
             "operation": entry.operation,
             "model": entry.model,
             "host": entry.host,
             "images": entry.images,
+            "scope": entry.scope,
+            "dialect": entry.dialect,
+            "count": entry.count,
+            "size": entry.size,
+            "tier": entry.tier,
+            "asked_tier": entry.asked_tier,
+            "listed": None if entry.listed is None else _encode_cost(entry.listed),
         },
         separators=(",", ":"),
     ).encode()
@@ -215,7 +243,6 @@ def decode(record: bytes) -> Entry:
                 template.append(BlobRef(digest, size, int(xxh3, 16), spelling == "base64", mime, image))
         if position != len(record):
             raise Broken("entry has the wrong length")
-        cost = head["cost"]
         return Entry(
             key=head["key"],
             spec=head["spec"],
@@ -225,18 +252,31 @@ def decode(record: bytes) -> Entry:
             status=head["status"],
             headers=tuple((name, value) for name, value in head["headers"]),
             template=tuple(template),
-            cost=Cost(
-                None if cost["usd"] is None else Decimal(cost["usd"]),
-                cast(Pricing, cost["pricing"]),
-                cost["reason"],
-            ),
+            cost=_decode_cost(head["cost"]),
             latency=head["latency"],
             operation=head["operation"],
             model=head["model"],
             host=head["host"],
             images=head["images"],
+            scope=head.get("scope", ""),
+            dialect=head.get("dialect", ""),
+            count=head.get("count", 1),
+            size=head.get("size"),
+            tier=head.get("tier"),
+            asked_tier=head.get("asked_tier"),
+            listed=None if head.get("listed") is None else _decode_cost(head["listed"]),
         )
     except Broken:
         raise
     except (struct.error, ValueError, KeyError, TypeError, IndexError, InvalidOperation) as error:
         raise Broken(f"not an entry: {error}") from None
+
+
+def _encode_cost(cost: Cost) -> dict[str, str | None]:
+    usd = None if cost.usd is None else str(cost.usd)
+    return {"usd": usd, "pricing": cost.pricing, "reason": cost.reason}
+
+
+def _decode_cost(cost: Mapping[str, str | None]) -> Cost:
+    usd = cost["usd"]
+    return Cost(None if usd is None else Decimal(usd), cast(Pricing, cost["pricing"]), cost["reason"] or "")

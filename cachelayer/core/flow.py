@@ -2,19 +2,23 @@
 
     serve (the caller's):  recognise -> canonicalize -> key -> look up -> HIT: replay
                                                                        -> start or join the key's flight -> answer
-    fly   (the flight's):  lease -> look up again -> forward -> judge -> store blobs, then entry -> hand over
+    fly   (a call's):      lease -> look up again -> forward -> judge -> store blobs, then entry -> hand over
 
 Two coroutines that await typed effects (effects.py) and nothing else; drivers in runtime/ step them. `serve` runs in
 the caller's thread or task and ends with it. `fly` runs in a thread or task of the flight, which outlives its callers:
 an answer that was billed is stored even if nobody waits for it any more.
 
-Exactly one outcome is recorded per request. `serve` records it, except that of a flight's starter, which `fly` records
-when it ends, since the starter may have left by then.
+A flight has one call as a rule. Whoever waits for one of which nothing has come for `hedge_after` makes a second one in
+the same flight, and the first good answer serves all.
+
+Exactly one outcome is recorded per request. `serve` records it, except that of a request for which a call was sent:
+`fly` records that one when the call ends, since whoever made it may have left by then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import assert_never
 
 from cachelayer.core.effects import (
@@ -23,12 +27,15 @@ from cachelayer.core.effects import (
     Arrival,
     Board,
     Canonicalize,
+    Clearance,
     Crashed,
+    Depart,
     Failed,
     Found,
     Fresh,
     Keep,
     Landing,
+    Leave,
     LookUp,
     Moment,
     Now,
@@ -41,9 +48,11 @@ from cachelayer.core.effects import (
     Replay,
     Reply,
     Send,
+    Silent,
     Stored,
     TakeLease,
     TimedOut,
+    Worth,
 )
 from cachelayer.core.model import Answer, Asked, Cost, Event, Outcome, Request
 from cachelayer.core.policy import bypass_reason, kept_headers
@@ -75,41 +84,41 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
 
     while True:
         # The flight looks up again once it holds the lease, so an entry stored since the look-up above is not missed.
-        boarding = await Board(asked, request, began, broken)
         try:
-            landing = await Arrival(boarding.flight)
+            await Board(asked, request, began, broken)
+            arrived = await Arrival()
         except BaseException:  # the caller leaves: cancelled, or interrupted
-            if not boarding.started:
+            if await Leave():
                 await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.CANCELLED))
             raise
 
-        if isinstance(landing, Abandoned):
-            if landing.fault:
-                return PassThrough(Reason.INTERNAL_ERROR, asked, began)
-            continue
-
-        if boarding.started:
-            match landing:
-                case Fresh():
-                    return Original(asked.key, landing.received, landing.reason)
-                case Stored():
-                    return await _replayed_by_flight(asked, landing)
-                case Crashed() | TimedOut():
-                    return landing
-            assert_never(landing)
-
+        landing = arrived.landing
         match landing:
-            case Stored():
-                return await _replay(Outcome.COALESCED, asked, began, landing.found, broken)
-            case Fresh() if landing.good:
-                return await _coalesce(asked, began, landing, broken)
+            case Silent():
+                continue
+            case Abandoned():
+                if landing.fault:
+                    return PassThrough(Reason.INTERNAL_ERROR, asked, began)
+                continue
             case TimedOut():
-                await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.READ_TIMEOUT))
+                if not arrived.booked:
+                    await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.READ_TIMEOUT))
                 return landing
+            case Stored() if arrived.booked:  # he made a call of his own, which is booked when it ends
+                return _replay_of(Outcome.MISS, landing.found, await Now(), None)
+            case Stored():
+                outcome = Outcome.COALESCED if landing.waited else Outcome.HIT
+                return await _replay(outcome, asked, began, landing.found, broken)
+            case Fresh() if arrived.own:
+                return Original(asked.key, landing.received, landing.reason)
+            case Crashed() if arrived.own:
+                return landing
+            case Fresh() if landing.good:
+                return await _coalesce(asked, began, landing, broken, booked=arrived.booked)
             case Fresh() | Crashed():
                 # A failure is shared only with callers who show the provider the same credentials: another key may
                 # have quota left, or be the one that is allowed. Of the others one starts the next flight.
-                if not boarding.same_credential:
+                if not arrived.shares:
                     continue
                 return await _share_failure(asked, began, landing, broken)
         assert_never(landing)
@@ -117,6 +126,7 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
 
 async def _replay(outcome: Outcome, asked: Asked, began: Moment, found: Found, broken: int) -> Replay:
     entry, now = found.entry, await Now()
+    saved = await Worth(asked, entry.bill)
     await Record(
         _event(
             outcome,
@@ -125,31 +135,32 @@ async def _replay(outcome: Outcome, asked: Asked, began: Moment, found: Found, b
             now,
             broken,
             status=entry.status,
-            saved=entry.cost,
+            saved=saved,
             images=entry.images,
             latency=entry.latency,
+            key=entry.key,
         )
     )
-    return _replay_of(outcome, asked, found, now)
+    return _replay_of(outcome, found, now, saved)
 
 
-def _replay_of(outcome: Outcome, asked: Asked, found: Found, now: Moment) -> Replay:
+def _replay_of(outcome: Outcome, found: Found, now: Moment, saved: Cost | None) -> Replay:
     entry = found.entry
     answer = Answer(entry.status, entry.headers, found.body)
-    return Replay(outcome, asked.key, answer, entry.created, now.unix, entry.cost, None)
+    return Replay(outcome, entry.key, answer, entry.created, now.unix, saved, None)
 
 
-async def _replayed_by_flight(asked: Asked, landing: Stored) -> Replay:
-    """The starter's own flight found the entry: fly has recorded the outcome."""
-    outcome = Outcome.COALESCED if landing.waited else Outcome.HIT
-    return _replay_of(outcome, asked, landing.found, await Now())
+async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int, *, booked: bool) -> Replay:
+    """A joiner gets what a hit gets: the decoded body, without what belonged to the starter alone.
 
-
-async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int) -> Replay:
-    """A joiner gets what a hit gets: the decoded body, without what belonged to the starter alone."""
+    booked: he has made a call of his own, and is a MISS whoever's answer he gets.
+    """
     now = await Now()
     came = landing.received.answer
-    saved = landing.cost or Cost(None, "unpriced", "nothing was billed")
+    answer = Answer(came.status, kept_headers(came.headers), came.body)
+    if booked:
+        return Replay(Outcome.MISS, asked.key, answer, None, now.unix, None, landing.reason)
+    saved = await Worth(asked, landing.bill)
     await Record(
         _event(
             Outcome.COALESCED,
@@ -159,11 +170,10 @@ async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int) ->
             broken,
             status=came.status,
             saved=saved,
-            images=landing.images,
+            images=landing.bill.images,
             latency=landing.latency,
         )
     )
-    answer = Answer(came.status, kept_headers(came.headers), came.body)
     return Replay(Outcome.COALESCED, asked.key, answer, None, now.unix, saved, landing.reason)
 
 
@@ -181,50 +191,55 @@ async def _share_failure(asked: Asked, began: Moment, landing: Fresh | Crashed, 
 # --- the flight's half ------------------------------------------------------------------------------------------------
 
 
-async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
-    """Fetch one answer for all who wait for it, store it, and record the outcome of the request that started it.
+async def fly(asked: Asked, began: Moment, broken: int, hedge_after: float) -> Landing:
+    """Fetch one answer for all who wait for it, store it, and record the outcome of the request that made this call.
 
-    began: when the starter asked. broken: damaged entries he found on his way.
+    began: when he asked. broken: damaged entries he found on his way. hedge_after: seconds of silence after which
+    another may have made a call of his own.
     """
     try:
-        lease = await TakeLease(asked)
-        found = await LookUp(asked)
+        while True:
+            lease = await TakeLease(asked)
+            found = await LookUp(asked)
+            if isinstance(found, Found):
+                clearance = Clearance.END
+                break
+            broken = max(broken, found.broken)
+            clearance = await Depart(lease)
+            if clearance is not Clearance.WAIT:
+                break
     except BaseException:  # given up: nobody has waited for a long time
-        await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.ABANDONED))
+        if (await Announce(Abandoned())).left is not None:
+            await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.ABANDONED))
         raise
-    if isinstance(found, Found):
-        outcome = Outcome.COALESCED if lease.waited else Outcome.HIT
-        await _replay(outcome, asked, began, found, broken)
-        return Stored(found, lease.waited)
-    if lease.waited and not lease.wanted:
-        # Another process flew and failed, and everybody here has left: nobody asks for this image any more.
-        await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.CANCELLED))
-        return Abandoned()
-    broken = max(broken, found.broken)
+    if clearance is Clearance.END:
+        # Nothing was sent. Whoever is aboard books what he takes, and whoever left with nothing has saved nothing.
+        unsent = Stored(found, lease.waited) if isinstance(found, Found) else Abandoned()
+        left = (await Announce(unsent)).left
+        if left is not None:
+            await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=left))
+        return unsent
 
     sent = await Now()
-    unknown = Cost(None, "unpriced", "cut off before its usage was known")
     try:
         received = await Send()
     except BaseException:
-        gone = await Now()
-        await Record(
-            _event(Outcome.ERROR, asked, began, gone, broken, upstream=1, spent=unknown, reason=Reason.ABANDONED)
-        )
+        await _record_no_answer(asked, began, broken, Abandoned(), sent=True)
         raise
     came = await Now()
     if isinstance(received, Failed):
-        sent_at_all, spent = (1, unknown) if received.sent else (0, None)
-        await Record(
-            _event(Outcome.ERROR, asked, began, came, broken, upstream=sent_at_all, spent=spent, reason=Reason.RAISED)
-        )
-        return Crashed(received.error)
+        crashed = Crashed(received.error)
+        await _record_no_answer(asked, began, broken, crashed, sent=received.sent)
+        return crashed
 
     latency = came.monotonic - sent.monotonic
     reading = await Read(asked, received.answer)
-    cost = await Price(asked, reading)
-    good = reading.refusal is None
-    await Announce(Fresh(received, good, reading.refusal, cost, latency, reading.images))
+    bill = await Price(asked, reading)
+    landing = Fresh(received, reading.refusal is None, reading.refusal, bill, latency)
+    told = await Announce(landing)
+    # Here the announcement decides which answer is kept; another process's hedge is found in the store.
+    if landing.good and (not told.first or (latency > hedge_after and await _is_made_since(asked, sent))):
+        landing = replace(landing, reason=Reason.LATE)
     miss = _event(
         Outcome.MISS,
         asked,
@@ -233,19 +248,46 @@ async def fly(asked: Asked, began: Moment, broken: int) -> Landing:
         broken,
         status=received.answer.status,
         upstream=1,
-        spent=cost,
+        spent=bill.cost,
         images=reading.images,
         latency=latency,
-        reason=reading.refusal,
+        reason=landing.reason,
     )
-    if not good:
+    if landing.reason is not None:
         await Record(miss)
-        return Fresh(received, good, reading.refusal, cost, latency, reading.images)
+        return landing
 
     # The ledger first: an entry whose cost no ledger knows would show savings that nobody can check.
     await RecordDurably(miss)
-    not_kept = await Keep(asked, received.answer, reading, cost, latency)
-    return Fresh(received, good, not_kept, cost, latency, reading.images)
+    return replace(landing, reason=await Keep(asked, received.answer, reading, bill, latency))
+
+
+async def _record_no_answer(
+    asked: Asked, began: Moment, broken: int, landing: Crashed | Abandoned, *, sent: bool
+) -> None:
+    """A call was sent, or tried, and brought no answer."""
+    served = (await Announce(landing)).served
+    reason = Reason.RAISED if isinstance(landing, Crashed) else Reason.ABANDONED
+    await Record(no_answer(asked, began, await Now(), broken, sent=sent, served=served, reason=reason))
+
+
+async def _is_made_since(asked: Asked, sent: Moment) -> bool:
+    found = await LookUp(asked)
+    return isinstance(found, Found) and found.entry.created > sent.unix
+
+
+def no_answer(
+    asked: Asked, began: Moment, now: Moment, broken: int, *, sent: bool, served: bool, reason: Reason
+) -> Event:
+    """The outcome of a request whose call brought no answer.
+
+    sent: the provider may have worked on it. served: another call of the flight answered the request: it is a MISS.
+    reason: why there is none.
+    """
+    spent = Cost(None, "unpriced", "cut off before its usage was known") if sent else None
+    outcome = Outcome.MISS if served else Outcome.ERROR
+    why = Reason.LATE if served else reason
+    return _event(outcome, asked, began, now, broken, reason=why, upstream=int(sent), spent=spent)
 
 
 def _event(
@@ -262,6 +304,7 @@ def _event(
     saved: Cost | None = None,
     images: int = 0,
     latency: float | None = None,
+    key: str | None = None,
 ) -> Event:
     return Event(
         outcome=outcome,
@@ -271,7 +314,7 @@ def _event(
         model=asked.model,
         size=asked.size,
         host=asked.host,
-        key=asked.key,
+        key=key or asked.key,
         reason=reason,
         status=status,
         upstream=upstream,

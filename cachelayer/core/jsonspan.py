@@ -30,6 +30,8 @@ Take = Callable[[int, int], object | None]
 It must return None unless body[start:end] is plain printable ASCII without quotation mark and backslash, and either
 holds none of ``,:[]{}`` and no space or does not begin like a JSON token ("data:..." does not): see ``parse``."""
 
+Fraction = Callable[[str], object]
+
 _NONCE: Final = secrets.token_hex(16)
 """Unguessable, so that no document can contain a placeholder of its own."""
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -43,8 +45,16 @@ class _Odd(Exception):
     """A placeholder where no value can be: set nothing aside."""
 
 
-def parse(body: bytes, take: Take | None = None, *, lex_from: int = LEX_FROM, shortest: int = SHORTEST) -> Json:
-    """The value of a JSON document in UTF-8; strings accepted by ``take`` are replaced by its objects.
+def parse(
+    body: bytes,
+    take: Take | None = None,
+    *,
+    lex_from: int = LEX_FROM,
+    shortest: int = SHORTEST,
+    fraction: Fraction = finite,
+) -> Json:
+    """The value of a JSON document in UTF-8; strings accepted by ``take`` are replaced by its objects, numbers with a
+    fraction or exponent are read by ``fraction`` (which may raise ValueError).
 
     Raises Malformed. Integers are exact. Takes time linear in the size of the body.
 
@@ -58,11 +68,11 @@ def parse(body: bytes, take: Take | None = None, *, lex_from: int = LEX_FROM, sh
     if take is not None and len(body) >= lex_from:
         skeleton = _cut(body, take, shortest, taken)
     if not taken:
-        return _strict(body, {})
+        return _strict(body, {}, fraction)
     try:
-        return _strict(skeleton, taken)
+        return _strict(skeleton, taken, fraction)
     except _Odd:
-        return _strict(body, {})
+        return _strict(body, {}, fraction)
 
 
 def _cut(body: bytes, take: Take, shortest: int, taken: dict[str, object]) -> bytes:
@@ -90,7 +100,7 @@ def _cut(body: bytes, take: Take, shortest: int, taken: dict[str, object]) -> by
     return b"".join(pieces)
 
 
-def _strict(document: bytes, taken: dict[str, object]) -> Json:
+def _strict(document: bytes, taken: dict[str, object], fraction: Fraction) -> Json:
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(members)
         if len(result) != len(members):
@@ -105,10 +115,10 @@ def _strict(document: bytes, taken: dict[str, object]) -> Json:
             object_pairs_hook=pairs,
             parse_constant=_refuse,
             parse_int=_integer,
-            parse_float=finite,
+            parse_float=fraction,
         )
         if _SURROGATE_ESCAPE.search(document):
-            json.dumps(value, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False, default=str).encode()
         return _fill(value, taken) if taken else value
     except Malformed:
         raise

@@ -104,7 +104,7 @@ class KeyRules:
     namespace: str = "default"
     normalize: Normalize = "prompt"
     pools: tuple[tuple[str, ...], ...] = ()
-    """Groups of scopes that share entries; the first member names the group."""
+    """Groups of scopes whose entries are looked up for each other's requests; a first member may be ``name:NAME``."""
     ignore: tuple[str, ...] = ()
     """``header:NAME``, ``query:NAME`` and ``body:dotted.path``: left out of the key at the user's word."""
     max_body: int = 512_000_000
@@ -123,9 +123,9 @@ class Asked:
     operation: Operation
     model: str
     scope: str
-    """Where the answer comes from: host[:port][/prefix][/locations/L], before pools are applied."""
+    """Where the answer comes from: host[:port][/prefix][/locations/L]."""
     host: str
-    """host[:port] of the scope, lower case: what prices and reports go by."""
+    """host[:port] as in the URL (core/host.py): what prices and reports go by."""
     namespace: str
     count: int
     """Images asked for (n, candidateCount)."""
@@ -141,6 +141,8 @@ class Asked:
     """Number of reference images in the request, masks included."""
     normalized: tuple[str, ...] = ()
     """The normalisation steps that changed the prompt: of ``nfc``, ``crlf``, ``strip``, ``collapse``."""
+    elsewhere: tuple[str, ...] = ()
+    """The keys under which other members of a pool would have the answer, in the order in which they are asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,22 +159,32 @@ class Unkeyed:
 class Usage:
     """Tokens an answer was billed for, as its usage block says. None: the block does not say.
 
-    Input and output are disjoint here: text_* excludes image_*, whatever the provider's sums do.
+    The kinds are disjoint: text_* excludes image_* and other_*, whatever the provider's sums do. A kind is known where
+    the block names it; text and image are 0 where the named kinds account for the whole. What text, image and other
+    leave of a total is of no known kind: a remainder is never put down as one.
     """
 
     text_in: int | None = None
     image_in: int | None = None
     cached_in: int | None = None
+    """Input tokens read from the provider's own cache; they are part of total_in and of their kind."""
     text_out: int | None = None
-    """Text and thinking tokens."""
+    """Text and thinking tokens. None where thinking tokens alone are named."""
     image_out: int | None = None
     total_out: int | None = None
-    """All output tokens, known even where the split into text and image is not."""
+    """All output tokens, known even where the split into kinds is not."""
     total_in: int | None = None
     detailed: bool = False
-    """Whether the block itself told image output from text output."""
+    """Whether the block itself told image output from other output."""
     tier: str | None = None
-    """The service tier the answer names, lower case (``standard``, ``flex``, ``batch``, ...)."""
+    """The service tier the answer names, lower case (``standard``, ``flex``, ``batch``, ``on_demand_flex``, ...)."""
+    other_in: int | None = None
+    """Audio, video, documents: kinds without a field of their own. None where the block names none."""
+    other_out: int | None = None
+    cached_text_in: int | None = None
+    """cached_in by kind, likewise."""
+    cached_image_in: int | None = None
+    cached_other_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +216,10 @@ class Reading:
     size: str | None = None
     """The size the answer names, when it does."""
     quality: str | None = None
+    model: str | None = None
+    """The model the answer names: what the asked alias stood for."""
+    cost: Decimal | None = None
+    """USD, exactly as the answer itself says it: between 0 and 1,000,000. None when it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +231,26 @@ class Cost:
     pricing: Pricing
     reason: str
     """Where the figure comes from, or why there is none: one short phrase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What one forwarded request cost, and what must be known to say what its answer saves another who asks the same:
+    he may have asked elsewhere, or in another tier."""
+
+    cost: Cost | None
+    """None: nothing was billed."""
+    listed: Cost | None
+    """The list price on that day, as if the host charged it; None where that is ``cost``."""
+    scope: str
+    """Where it was paid, and the host of it."""
+    host: str
+    images: int
+    size: str | None
+    """As the answer names it, else as asked for."""
+    tier: str | None
+    """The service tier, likewise."""
+    asked_tier: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +278,7 @@ class Event:
     spent: Cost | None = None
     """What those cost; None when nothing was forwarded, or nothing was billed (the forward failed)."""
     saved: Cost | None = None
-    """What the entry that answered had cost; only on HIT and COALESCED."""
+    """What the answer would have cost this caller; only on HIT and COALESCED."""
     images: int = 0
     """Images in the answer that was handed over."""
     wait: float = 0.0

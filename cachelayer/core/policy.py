@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from blake3 import blake3
 
+from cachelayer.core import credentials
 from cachelayer.core.canon import KEY_VERSION
 from cachelayer.core.entry import Entry
 from cachelayer.core.model import Asked, Cost, Headers, Outcome, Request, Unkeyed
@@ -15,28 +16,11 @@ from cachelayer.core.reasons import Reason
 HANDOVER_WAIT = 1.0
 """Seconds that an answer waits for its entry to be committed (DESIGN section 3, rule 5)."""
 
-# Who asks, not what is asked: callers with the same values may share a failed answer.
-_CREDENTIAL_HEADERS = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "x-goog-api-key",
-        "api-key",
-        "x-api-key",
-        "cookie",
-        "openai-organization",
-        "openai-project",
-        "x-goog-user-project",
-    }
-)
-_CREDENTIAL_QUERY = frozenset({"key", "api_key", "api-key", "access_token", "sig"})
-_CREDENTIAL_QUERY_PREFIXES = ("x-amz-", "x-goog-")
-
 # An entry answers other callers, over other connections, later: it keeps neither what belonged to one caller or one
-# connection nor what was true only then. content-encoding and content-length describe bytes that are not kept. Whose
-# account it was (openai-organization comes back with every answer), and credentials that a gateway echoes, are no
-# later caller's business and are not written down.
-_DROPPED = _CREDENTIAL_HEADERS | frozenset(
+# connection nor what was true only then. content-encoding, content-length and the digests describe bytes that are not
+# kept. Whose account it was (openai-organization comes back with every answer), and credentials that a gateway echoes,
+# are no later caller's business and are not written down.
+_DROPPED = credentials.HEADERS | frozenset(
     {
         "set-cookie",
         "set-cookie2",
@@ -57,6 +41,8 @@ _DROPPED = _CREDENTIAL_HEADERS | frozenset(
         "content-length",
         "content-md5",
         "content-digest",
+        "repr-digest",
+        "digest",
         "age",
     }
 )
@@ -76,9 +62,9 @@ def bypass_reason(asked: Asked | Unkeyed, operations: Collection[str]) -> str | 
     return Reason.STREAM if asked.stream else None
 
 
-def is_servable(entry: Entry, asked: Asked) -> bool:
-    """Whether an entry says of itself that it answers this request."""
-    return entry.key == asked.key and entry.namespace == asked.namespace and entry.spec == KEY_VERSION
+def is_servable(entry: Entry, asked: Asked, key: str | None = None) -> bool:
+    """Whether an entry says of itself that it answers this request under the key that was looked up (his own: None)."""
+    return entry.key == (key or asked.key) and entry.namespace == asked.namespace and entry.spec == KEY_VERSION
 
 
 def is_fresh(entry: Entry, now: float, ttl: float | None) -> bool:
@@ -90,18 +76,15 @@ def is_fresh(entry: Entry, now: float, ttl: float | None) -> bool:
 
 def credential_of(request: Request) -> bytes:
     """A digest that is equal for requests with the same credentials. Held in memory only, never written."""
-    parts = [f"{name.lower()}:{value}" for name, value in request.headers if name.lower() in _CREDENTIAL_HEADERS]
+    parts = [f"{name.lower()}:{value}" for name, value in request.headers if credentials.is_header(name)]
     url = urlsplit(request.url)
-    parts += [f"?{name}:{value}" for name, value in parse_qsl(url.query, keep_blank_values=True) if _pays(name.lower())]
+    query = parse_qsl(url.query, keep_blank_values=True)
+    parts += [f"?{name}:{value}" for name, value in query if credentials.is_parameter(name)]
     user, at, _ = url.netloc.rpartition("@")
     parts += [f"@{user}"] if at else []
     # Each digest has one length, so that no value can spell two.
     digests = (blake3(part.encode("utf-8", "surrogatepass")).digest() for part in parts)
     return blake3(b"".join(sorted(digests))).digest()
-
-
-def _pays(parameter: str) -> bool:
-    return parameter in _CREDENTIAL_QUERY or parameter.startswith(_CREDENTIAL_QUERY_PREFIXES)
 
 
 def kept_headers(headers: Headers, *, failed: bool = False) -> Headers:

@@ -78,6 +78,11 @@ class Reason(StrEnum):
         "raise the setting size_limit, or make room on the disk",
     )
     TIER_DOWN = "tier-down", "the store could not be used", "run cachelayer doctor"
+    LATE = (
+        "late",
+        "the answer came after another call for the same image had been answered",
+        "raise the setting hedge_after if the provider is often slower",
+    )
 
     # No good answer
     RAISED = "raised", "the call raised an exception", "look at the exception, it is the client library's own"

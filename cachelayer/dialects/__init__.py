@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from cachelayer.core.host import written_host
 from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
 from cachelayer.core.reasons import Reason
+from cachelayer.core.scope import target_of
 from cachelayer.dialects import gemini, gemini_answer, openai_answer, openai_images
-from cachelayer.dialects.envelope import is_encoded, target_of
+from cachelayer.dialects.envelope import is_encoded
 from cachelayer.dialects.form import NotKeyed, Recognised, asked
 
 __all__ = ["ask", "read"]
@@ -32,7 +34,7 @@ def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
         if seen is not None:
             break
     else:
-        return Unkeyed(Reason.UNRECOGNISED, host=target.host)
+        return Unkeyed(Reason.UNRECOGNISED, host=written_host(request.url))
     try:
         if len(request.body) > rules.max_body:
             raise NotKeyed(Reason.BODY_TOO_LARGE)
@@ -40,13 +42,13 @@ def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
             raise NotKeyed(Reason.CONTENT_ENCODING)
         return asked(seen, dialect.understand(seen, request, rules), request, rules)
     except NotKeyed as reason:
-        return _unkeyed(str(reason), seen)
+        return _unkeyed(str(reason), seen, request)
     except (ValueError, RecursionError, MemoryError):
-        return _unkeyed(Reason.MALFORMED, seen)
+        return _unkeyed(Reason.MALFORMED, seen, request)
 
 
-def _unkeyed(reason: str, seen: Recognised) -> Unkeyed:
-    return Unkeyed(reason, seen.dialect, seen.scope.partition("/")[0], seen.model)
+def _unkeyed(reason: str, seen: Recognised, request: Request) -> Unkeyed:
+    return Unkeyed(reason, seen.dialect, written_host(request.url), seen.model)
 
 
 def read(asked: Asked, answer: Answer) -> Reading:

@@ -1,10 +1,12 @@
-"""What all dialects share in judging an answer. What may live here: opening its body, its spans, token counts; no wire
-format's field names.
+"""What all dialects share in judging an answer. What may live here: opening its body, its spans; no wire format's field
+names.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from cachelayer.core.jsonspan import Malformed, parse
@@ -14,6 +16,7 @@ from cachelayer.dialects import media
 WORTH_A_BLOB: Final = 1_024
 """Characters. Shorter strings stay text in the entry."""
 _UNNAMED: Final = "application/octet-stream"
+_HUMP: Final = re.compile("[A-Z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,33 @@ def open_body(answer: Answer) -> Opened | None:
     pieces: list[media.Piece] = []
     try:
         document = parse(
-            answer.body, media.answer_taker(answer.body, pieces), lex_from=WORTH_A_BLOB, shortest=WORTH_A_BLOB
+            answer.body,
+            media.answer_taker(answer.body, pieces),
+            lex_from=WORTH_A_BLOB,
+            shortest=WORTH_A_BLOB,
+            fraction=_exact,
         )
     except (Malformed, MemoryError):
         return None
     return Opened(document, tuple(pieces)) if isinstance(document, dict) else None
+
+
+def _exact(text: str) -> Decimal:
+    """A number with a fraction or exponent, never through a float: it may be money."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent that no Decimal holds
+        return Decimal("NaN")
+
+
+def either(fields: dict[str, Json], camel: str) -> Json:
+    """A field of a protocol-buffer message in JSON, in its own spelling or snake_case; null and absent are one."""
+    value = fields.get(camel)
+    return fields.get(_HUMP.sub(_snake, camel)) if value is None else value
+
+
+def _snake(hump: re.Match[str]) -> str:
+    return f"_{hump[0].lower()}"
 
 
 def is_image_data(value: Json) -> bool:
@@ -49,11 +74,6 @@ def is_image_data(value: Json) -> bool:
     if isinstance(value, media.Piece):
         return value.mime is None
     return isinstance(value, str) and media.decode(value.encode("utf-8", "surrogatepass")) is not None
-
-
-def tokens(value: Json) -> int | None:
-    """A token count; None for anything but an integer of at least 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def mapping(value: Json) -> dict[str, Json]:

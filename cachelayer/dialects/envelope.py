@@ -1,144 +1,136 @@
-"""Everything of a request outside its body: scope, query, headers, content type. What may live here: what all wire
-formats have in common; nothing about bodies. The tables are those of docs/key-spec.md.
+"""Everything of a request outside its body: query, headers, content type. What may live here: what all wire formats
+have in common; nothing about bodies. The tables are those of docs/key-spec.md; credentials have a table of their own.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
+from cachelayer.core import credentials
 from cachelayer.core.canon import digest_of
 from cachelayer.core.model import Headers, Json, KeyRules, Request
+from cachelayer.core.scope import Target, target_of
 
-_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
-
-_WHO_PAYS = """
-    authorization proxy-authorization x-goog-api-key api-key x-api-key cookie
-    openai-organization openai-project x-goog-user-project
-"""
 _HOW_IT_IS_SENT = """
     content-length content-type content-encoding transfer-encoding connection proxy-connection keep-alive te
-    trailer upgrade expect accept-encoding user-agent
+    trailer upgrade expect accept-encoding user-agent date
     x-goog-api-client x-server-timeout idempotency-key x-idempotency-key referer http-referer x-title
 """
-_TRACING = """
-    traceparent tracestate baggage b3 sentry-trace x-request-id x-correlation-id x-amzn-trace-id
-    x-cloud-trace-context
-"""
-HEADERS_OUT: Final = frozenset((_WHO_PAYS + _HOW_IT_IS_SENT + _TRACING).split())
-_OTHER_SHAPES: Final = ("image/", "text/event-stream")
-"""Media ranges of answers that are no JSON: an ``accept`` of nothing else asks for another shape of answer. Whatever
-else it says is how a request is sent."""
-HEADER_PREFIXES_OUT: Final = ("x-stainless-", "x-b3-", "x-datadog-", "x-cachelayer-")
-QUERY_OUT: Final = frozenset({"key", "api_key", "api-key", "access_token", "sig", "api-version"})
-QUERY_PREFIXES_OUT: Final = ("x-amz-", "x-goog-")
+_TRACING: Final = frozenset(
+    {
+        "traceparent",  # www.w3.org/TR/trace-context
+        "tracestate",  # the same
+        "baggage",  # www.w3.org/TR/baggage
+        "b3",  # github.com/openzipkin/b3-propagation
+        "sentry-trace",  # develop.sentry.dev/sdk/telemetry/traces
+        "x-request-id",  # nginx $request_id; Envoy, "x-request-id"
+        "x-client-request-id",  # platform.openai.com/docs/api-reference/debugging-requests
+        "x-ms-client-request-id",  # Azure REST guidelines; azure-core's RequestIdPolicy
+        "request-id",  # .NET's HttpClient, System.Diagnostics.Activity (hierarchical ids)
+        "client-request-id",  # Microsoft REST API guidelines, 7.8
+        "correlation-id",  # docs.konghq.com/hub/kong-inc/correlation-id
+        "x-correlation-id",  # the same
+        "x-trace-id",  # no standard, and no API's: the usual name where a service logs one id a call
+        "x-amzn-trace-id",  # docs.aws.amazon.com/xray, "Tracing header"
+        "x-cloud-trace-context",  # cloud.google.com/trace/docs/trace-context
+        "newrelic",  # docs.newrelic.com, "Distributed tracing headers"
+        "elastic-apm-traceparent",  # github.com/elastic/apm, specs/agents/tracing-distributed-tracing.md
+        "uber-trace-id",  # www.jaegertracing.io/docs, "Propagation format"
+        "helicone-request-id",  # docs.helicone.ai/helicone-headers/header-directory
+        "x-portkey-trace-id",  # portkey.ai/docs/api-reference/inference-api/headers
+        "x-litellm-call-id",  # docs.litellm.ai/docs/proxy/request_headers
+        "x-litellm-trace-id",  # the same
+        "langfuse_trace_id",  # docs.litellm.ai/docs/observability/langfuse_integration
+    }
+)
+HEADERS_OUT: Final = credentials.HEADERS | frozenset(_HOW_IT_IS_SENT.split()) | _TRACING
+HEADER_PREFIXES_OUT: Final = ("x-stainless-", "x-b3-", "x-datadog-", "x-instana-", "x-cachelayer-")
+"""Prefixes that belong to one SDK or tracer alone, so that no API can use them for what is asked."""
+QUERY_OUT: Final = credentials.QUERY | {"api-version"}
+
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
+"""A host header that is worth comparing. urlsplit would drop a tab, a question mark or what stands before an "@"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A request's URL, taken apart. Neither userinfo nor fragment is kept."""
-
-    host: str
-    """Lower case; [:port] unless it is https on 443."""
-    path: str
-    query: tuple[tuple[str, str | None], ...]
-    """Raw (name, value) in order; value None where there is no "="."""
-
-
-def target_of(url: str) -> Target | None:
-    """None for what is not an absolute http(s) URL."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in ("http", "https") or not host:
-        return None
-    if ":" in host:
-        host = f"[{host}]"
-    # http's own port is spelled out, so that http and https to one host never meet.
-    if port is None:
-        port = 80 if parts.scheme == "http" else 443
-    if (parts.scheme, port) != ("https", 443):
-        host = f"{host}:{port}"
-    pairs = (segment.partition("=") for segment in parts.query.split("&") if segment)
-    return Target(host, parts.path, tuple((name, value if mark else None) for name, mark, value in pairs))
-
-
-def without_version(segments: list[str]) -> list[str]:
-    """Path segments before the API path, the API version dropped if it stands last."""
-    return segments[:-1] if segments and _VERSION.fullmatch(segments[-1]) else segments
-
-
-def pooled(scope: str, rules: KeyRules) -> str:
-    """The scope that enters the key: the first member of its pool, or itself."""
-    for pool in rules.pools:
-        if any(scope == _member(member) for member in pool):
-            return _member(pool[0])
-    return scope
-
-
-def _member(text: str) -> str:
-    """A pool's member as a scope is written. A member may be a URL, a bare host with a path, or just a name."""
-    text = text.strip()
-    target = target_of(text if "://" in text else f"https://{text}")
-    if target is None:
-        return text
-    return "/".join([target.host, *without_version([part for part in target.path.split("/") if part])])
-
-
-def query_form(query: Iterable[tuple[str, str | None]], rules: KeyRules) -> Json:
-    """The query as it counts: [name, digest of value], sorted by name, the values of one name in their order.
+def query_form(query: Iterable[tuple[str, str | None]], rules: KeyRules) -> tuple[Json, set[str]]:
+    """The query as it counts: [name, digest of value], sorted by name, the values of one name in their order; and which
+    of the user's ``ignore`` rules took something out of it.
 
     A parameter without a value is [null, digest of it all]: its name may be a token, with the padding of base64 or a
     client's "=" behind it, and no unknown token is written down.
     """
-    kept = sorted((pair for pair in query if not _query_is_out(pair[0], rules)), key=lambda pair: pair[0])
-    return [
+    counting = [pair for pair in query if not _is_out_of_query(pair[0])]
+    took = {f"query:{name}" for name, _ in counting} & set(rules.ignore)
+    kept = sorted((pair for pair in counting if f"query:{pair[0]}" not in took), key=lambda pair: pair[0])
+    form = [
         [name, _digest(value)]
         if value is not None and value.strip("=")
         else [None, _digest(name if value is None else f"{name}={value}")]
         for name, value in kept
     ]
+    return form, took
 
 
-def _query_is_out(name: str, rules: KeyRules) -> bool:
-    lower = name.lower()
-    return lower in QUERY_OUT or lower.startswith(QUERY_PREFIXES_OUT) or f"query:{name}" in rules.ignore
+def _is_out_of_query(name: str) -> bool:
+    return credentials.is_parameter(name) or (name.isascii() and name.lower() in QUERY_OUT)
 
 
-def header_form(request: Request, rules: KeyRules) -> Json:
-    """The headers as they count: name -> digests of its values, in their order."""
-    headers = [(name.lower(), value.strip(" \t")) for name, value in request.headers]
+def header_form(request: Request, rules: KeyRules) -> tuple[Json, set[str]]:
+    """The headers as they count: name -> digests of its values, in their order; and which of the user's ``ignore``
+    rules (names in lower case) took something out of them."""
+    values: dict[str, list[str]] = {}
+    for written, value in request.headers:
+        name = written.lower()
+        if name not in HEADERS_OUT and not name.startswith(HEADER_PREFIXES_OUT):
+            values.setdefault(name, []).append(value.strip(" \t"))
+    # Judged by all its lines together: each line of two may be harmless, and both together say something else.
+    if "host" in values and len(values["host"]) == 1 and _is_host_of(request.url, values["host"][0]):
+        del values["host"]
+    if "accept" in values:
+        values["accept"] = [", ".join(values["accept"])]
+        if admits_json(values["accept"][0]):
+            del values["accept"]
     ignored = {rule.removeprefix("header:").lower() for rule in rules.ignore if rule.startswith("header:")}
-    form: dict[str, list[str]] = {}
-    for name, value in headers:
-        if name in HEADERS_OUT or name.startswith(HEADER_PREFIXES_OUT) or name in ignored:
-            continue
-        if (name == "host" and _is_host_of(request.url, value)) or (name == "accept" and not _asks_other_shape(value)):
-            continue
-        form.setdefault(name, []).append(_digest(value))
-    return form
+    took = values.keys() & ignored
+    form = {name: [_digest(value) for value in lines] for name, lines in values.items() if name not in took}
+    return form, {f"header:{name}" for name in took}
 
 
 def _is_host_of(url: str, host: str) -> bool:
     """Whether a host header repeats the URL. Behind one address another name may be another provider."""
+    if _HOST.fullmatch(host) is None:
+        return False
     own, named = target_of(url), target_of(f"{url.partition('://')[0]}://{host}")
-    return own is not None and named == Target(own.host, "", ()) and "@" not in host and "#" not in host
+    return own is not None and named == Target(own.host, "", ())
 
 
-def _asks_other_shape(accept: str) -> bool:
-    return all(item.strip().lower().startswith(_OTHER_SHAPES) for item in accept.split(","))
+def admits_json(accept: str) -> bool:
+    """Whether an ``accept``, its lines joined, lets the answer be JSON (RFC 9110, 12.5.1: the most specific range that
+    fits decides). An empty one asks for nothing. What cannot be read, or asks for a profile of JSON, does not."""
+    if not accept.strip(" \t,"):
+        return True
+    best = (-1, 0.0)
+    for item in accept.split(","):
+        kind = parameters(item)
+        if kind is None or kind[0] not in _JSON_RANGES or not kind[1].keys() <= {"q", "charset"}:
+            continue
+        weight = _QUALITY.fullmatch(kind[1].get("q", "1"))
+        if weight is not None and is_utf8(kind[1]):
+            best = max(best, (_JSON_RANGES.index(kind[0]), float(weight[0])))
+    return best[1] > 0
+
+
+_JSON_RANGES: Final = ("*/*", "application/*", "application/json")
+_QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 def _digest(text: str) -> str:
     return digest_of(text.encode("utf-8", "surrogatepass"))
 
 
-_PARAMETER = re.compile(r';\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;"]+)\s*')
+_PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s;"]+)[ \t]*')
 
 
 def parameters(header: str) -> tuple[str, dict[str, str]] | None:
@@ -155,7 +147,7 @@ def parameters(header: str) -> tuple[str, dict[str, str]] | None:
             return None
         found[match[1].lower()] = match[2][1:-1] if match[2].startswith('"') else match[2]
         position = match.end()
-    return value.strip().lower(), found
+    return value.strip(" \t").lower(), found
 
 
 def content_type(headers: Headers) -> tuple[str, dict[str, str]] | None:

@@ -4,15 +4,18 @@ and the form all of them share (docs/key-spec.md); no wire format.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from cachelayer.core.canon import key_of, number, serialize
+from cachelayer.core.host import written_host
 from cachelayer.core.jsonspan import Malformed, parse
 from cachelayer.core.model import Asked, Json, KeyRules, Operation, Request
-from cachelayer.dialects.envelope import header_form, pooled, query_form
+from cachelayer.core.scope import places
+from cachelayer.dialects.envelope import header_form, query_form
 from cachelayer.dialects.media import request_taker
-from cachelayer.dialects.schema import without
+from cachelayer.dialects.schema import Node, without
 
 _MOST: Final = 1_000_000
 """A count above this is no count: it stays in the body, where it counts."""
@@ -38,12 +41,22 @@ class Recognised:
 
 
 @dataclass(frozen=True, slots=True)
+class Narrowed:
+    """A folded body without what the user's ``ignore`` names in it, and which of those rules took something out."""
+
+    body: dict[str, Json]
+    took: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Understood:
-    """What a dialect makes of a whole request. body is the folded body, freed of bookkeeping and count."""
+    """What a dialect makes of a whole request."""
 
     operation: Operation
     model: str | None
-    body: dict[str, Json]
+    body_at: Callable[[str], Narrowed]
+    """The folded body, freed of bookkeeping and count, as it counts at a host: a default that one host documents says
+    nothing about another's."""
     count: int
     response: str
     refusal: str | None
@@ -62,12 +75,26 @@ def parse_json(body: bytes) -> dict[str, Json]:
     return value
 
 
-def without_ignored(raw: dict[str, Json], rules: KeyRules) -> dict[str, Json]:
-    """A raw body without what the user's ``ignore`` names in it."""
-    for rule in rules.ignore:
-        if rule.startswith("body:"):
-            raw = without(raw, rule.removeprefix("body:").split("."))
-    return raw
+def narrowed(
+    raw: dict[str, Json], rules: KeyRules, schema: Node, fold: Callable[[dict[str, Json]], dict[str, Json]]
+) -> Narrowed:
+    """The body's form without what the user's ``ignore`` names in it.
+
+    A rule counts as one that took something out when the form is another one for it: naming bookkeeping, or what a
+    wider rule takes anyway, widens nothing.
+    """
+    paths = {rule: rule.removeprefix("body:").split(".") for rule in sorted(rules.ignore) if rule.startswith("body:")}
+    applied: list[list[str]] = []
+    took = set()
+    body = fold(raw)
+    for rule, path in paths.items():
+        if without(schema, raw, [path]) is raw:
+            continue
+        applied.append(path)
+        before, body = body, fold(without(schema, raw, applied))
+        if body != before:
+            took.add(rule)
+    return Narrowed(body, frozenset(took))
 
 
 def count_of(value: Json) -> int | None:
@@ -80,19 +107,27 @@ def count_of(value: Json) -> int | None:
 
 def asked(seen: Recognised, got: Understood, request: Request, rules: KeyRules) -> Asked:
     """The canonical form, its key, and what the runtime wants to know. Raises ValueError where JSON cannot say it."""
-    canonical = serialize(
-        {
-            "namespace": rules.namespace,
-            "scope": pooled(seen.scope, rules),
-            "operation": got.operation,
-            "endpoint": seen.endpoint,
-            "model": got.model,
-            "response": got.response,
-            "body": got.body,
-            "headers": header_form(request, rules),
-            "query": query_form(seen.query, rules),
-        }
-    )
+    headers, headers_took = header_form(request, rules)
+    query, query_took = query_form(seen.query, rules)
+    form: dict[str, Json] = {
+        "namespace": rules.namespace,
+        "operation": got.operation,
+        "endpoint": seen.endpoint,
+        "model": got.model,
+        "response": got.response,
+        "headers": headers,
+        "query": query,
+    }
+    # What a setting widened is named: the form holds for those alone who set the same. Text is never normalised.
+    if got.operation == "image" and rules.normalize != "prompt":
+        form["normalize"] = rules.normalize
+
+    def canonical_at(scope: Json, host: str) -> bytes:
+        at = got.body_at(host)
+        ignored = sorted(headers_took | query_took | at.took)
+        return serialize({**form, "scope": scope, "body": at.body, **({"ignored": ignored} if ignored else {})})
+
+    canonical, *elsewhere = (canonical_at(scope, host) for scope, host in places(seen.scope, rules.pools))
     return Asked(
         key=key_of(canonical, got.count),
         canonical=canonical,
@@ -100,7 +135,7 @@ def asked(seen: Recognised, got: Understood, request: Request, rules: KeyRules) 
         operation=got.operation,
         model=got.model or "",
         scope=seen.scope,
-        host=seen.scope.partition("/")[0],
+        host=written_host(request.url),
         namespace=rules.namespace,
         count=got.count,
         stream=got.response != "json",
@@ -110,4 +145,5 @@ def asked(seen: Recognised, got: Understood, request: Request, rules: KeyRules) 
         tier=got.tier,
         references=got.references,
         normalized=got.normalized,
+        elsewhere=tuple(key_of(other, got.count) for other in elsewhere),
     )

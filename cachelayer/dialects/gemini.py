@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import unquote
 
 from cachelayer.core.model import Json, KeyRules, Operation, Request
 from cachelayer.core.prompt import normalize
 from cachelayer.core.reasons import Reason
-from cachelayer.dialects.envelope import Target, content_type, is_json, without_version
-from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json, without_ignored
+from cachelayer.core.scope import Target, scope_of
+from cachelayer.dialects.envelope import content_type, is_json
+from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, narrowed, parse_json
 from cachelayer.dialects.gemini_schema import BODY, TOOL
 from cachelayer.dialects.schema import fold, is_url, strangers, strings
 
@@ -32,32 +34,47 @@ def recognise(target: Target) -> Recognised | None:
     slash = segments[-1:] == [""]
     if slash:
         segments.pop()
-    if len(segments) < 2 or segments[-2] != "models":
+    if "models" not in segments:
         return None
-    model, colon, method = segments[-1].rpartition(":")
-    if not colon or not model or method not in _METHODS:
+    after = len(segments) - segments[::-1].index("models")
+    spelled, colon, method = "/".join(segments[after:]).rpartition(":")
+    model = _model(spelled)
+    if not colon or model is None or method not in _METHODS:
         return None
-    before = segments[:-2]
+    before = segments[: after - 1]
     if before[-2:-1] == ["publishers"]:
         if before[-1] != "google":
             model = f"publishers/{before[-1]}/models/{model}"
         before = before[:-2]
-    location: list[str] = []
+    location = None
     if len(before) >= 4 and before[-4] == "projects" and before[-2] == "locations":
-        location = before[-2:]
+        location = before[-1]
         before = before[:-4]
     stream = method == _METHODS[1]
     # Of several ``alt`` it is the server's secret which one counts.
     sse = stream and [value for name, value in target.query if name == "alt"] == ["sse"]
     return Recognised(
         dialect=NAME,
-        scope="/".join([target.host, *without_version(before), *location]),
+        scope=scope_of(target.host, before, location),
         endpoint=_METHODS[0] + "/" * slash,
         model=model,
         # A stream is a JSON array unless it is asked for as events: two shapes of one answer.
         response="stream" if sse else "array" if stream else "json",
         query=tuple(pair for pair in target.query if not (sse and pair[0] == "alt")),
     )
+
+
+def _model(spelled: str) -> str | None:
+    """A model as its path names it, percent-decoded once; it may have slashes (``vertex_ai/gemini-3-pro-image``).
+
+    None for what names none, or says in an escape what only a path can say: which model a server takes is not known.
+    """
+    try:
+        model = unquote(spelled, errors="strict")
+    except UnicodeDecodeError:
+        return None
+    hidden = model.count("/") != spelled.count("/") and "models" in model.split("/")
+    return None if not model or hidden else model
 
 
 def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understood:
@@ -75,27 +92,33 @@ def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understoo
     refusal = _refusal(body)
     references = sum(1 for part in _parts(body) for blob in _blobs(part) if _is_image(blob))
     # What is refused, and how many are asked for, goes by the whole body; the form by what the user lets count.
-    body = fold(BODY, without_ignored(raw, rules))
-    config = _mapping(body.get("generationConfig"))
-    for name in _BOOKKEEPING:
-        body.pop(name, None)
-    if count is not None and config.pop("candidateCount", None) is not None and not config:
-        body.pop("generationConfig")
-    model = body.get("model")
-    if isinstance(model, str):
-        body["model"] = model.removeprefix("models/")
+    counting = narrowed(raw, rules, BODY, lambda raw: _counting(fold(BODY, raw), counted=count is not None))
+    normalized = _normalize(counting.body, rules) if operation == "image" else ()
     return Understood(
         operation=operation,
         model=seen.model,
-        body=body,
+        body_at=lambda _: counting,
         count=count or 1,
         response=seen.response,
         refusal=refusal,
         size=size if isinstance(size, str) else None,
         tier=tier.lower() if isinstance(tier, str) else None,
         references=references,
-        normalized=_normalize(body, rules) if operation == "image" else (),
+        normalized=normalized,
     )
+
+
+def _counting(body: dict[str, Json], *, counted: bool) -> dict[str, Json]:
+    """A folded body freed of bookkeeping and, if that is one, of its count."""
+    config = _mapping(body.get("generationConfig"))
+    for name in _BOOKKEEPING:
+        body.pop(name, None)
+    if counted and config.pop("candidateCount", None) is not None and not config:
+        body.pop("generationConfig")
+    model = body.get("model")
+    if isinstance(model, str):
+        body["model"] = model.removeprefix("models/")
+    return body
 
 
 def _operation(model: str, config: dict[str, Json]) -> Operation:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachelayer.core.model import Answer, Asked, Json, Reading, Usage
+from cachelayer.core.model import Answer, Asked, Json, Reading
 from cachelayer.core.reasons import Reason, status_reason
-from cachelayer.dialects.answer import is_image_data, listing, mapping, open_body, tokens
+from cachelayer.dialects.answer import either, is_image_data, listing, mapping, open_body
+from cachelayer.dialects.gemini_usage import usage_of
 from cachelayer.dialects.media import Piece
+from cachelayer.dialects.usage import cost_of, name_of
 
 _BLOCKED: Final = frozenset(
     {
@@ -53,11 +55,14 @@ def read(asked: Asked, answer: Answer) -> Reading:
             if isinstance(data, Piece):
                 images[data.start] = mime
         counts.append(found)
+    block = either(document, "usageMetadata")
     return Reading(
         refusal=_refusal(asked, answer, document, candidates, counts, by_url),
         images=sum(found for found in counts if found > 0),
-        usage=_usage(document.get("usageMetadata")),
+        usage=usage_of(block),
         spans=opened.spans(images),
+        model=name_of(either(document, "modelVersion")),
+        cost=cost_of(answer, block),
     )
 
 
@@ -88,43 +93,3 @@ def _refusal(
     if not any(counts):
         return Reason.NO_IMAGE
     return None if all(counts) and len(candidates) >= asked.count else Reason.INCOMPLETE
-
-
-def _usage(value: Json) -> Usage | None:
-    if not isinstance(value, dict):
-        return None
-    prompt = tokens(value.get("promptTokenCount"))
-    tools = tokens(value.get("toolUsePromptTokenCount"))
-    total_in = None if prompt is None else prompt + (tools or 0)
-    candidates, thoughts = tokens(value.get("candidatesTokenCount")), tokens(value.get("thoughtsTokenCount"))
-    total_out = None if candidates is None and thoughts is None else (candidates or 0) + (thoughts or 0)
-    image_in = _image_tokens(value.get("promptTokensDetails"), prompt)
-    image_out = _image_tokens(value.get("candidatesTokensDetails"), candidates)
-    tier = value.get("serviceTier") or value.get("trafficType")
-    return Usage(
-        text_in=None if image_in is None or total_in is None else total_in - image_in,
-        image_in=image_in,
-        cached_in=tokens(value.get("cachedContentTokenCount")),
-        text_out=None if image_out is None or total_out is None else total_out - image_out,
-        image_out=image_out,
-        total_out=total_out,
-        total_in=total_in,
-        detailed=image_out is not None,
-        tier=tier.lower() if isinstance(tier, str) else None,
-    )
-
-
-def _image_tokens(details: Json, total: int | None) -> int | None:
-    """Image tokens of a total, by its details; None when they do not say.
-
-    Details need not add up: recorded answers list IMAGE 1120 of 1283 and leave the text out. Without an IMAGE entry
-    they say "none" only if the others account for the whole.
-    """
-    if total is None:
-        return None
-    entries = [(mapping(entry).get("modality"), tokens(mapping(entry).get("tokenCount"))) for entry in listing(details)]
-    named = [count for modality, count in entries if modality == "IMAGE"]
-    if named:
-        image = sum(count or 0 for count in named)
-        return image if image <= total else None
-    return 0 if entries and sum(count or 0 for _, count in entries) == total else None

@@ -12,6 +12,7 @@ import pybase64
 from cachelayer.core.canon import digest_of, reference
 from cachelayer.core.jsonspan import Take
 from cachelayer.core.model import Json, Span
+from cachelayer.dialects.signature import HEAD, is_image
 
 _LONGEST_PREFIX: Final = 256
 """Bytes of "data:<mime>;base64," that are looked at."""
@@ -29,6 +30,8 @@ class Long:
     size: int
     mime: str | None
     """None: plain base64. Else a data: URL of that type."""
+    is_image: bool
+    """Whether the bytes are an image of a known kind."""
 
     def text(self) -> str:
         """The string itself, for places where it is no image."""
@@ -106,7 +109,9 @@ def request_taker(body: bytes) -> Take:
     def take(start: int, end: int) -> Long | None:
         mime, begin = _prefix(body, start, end) or (None, start)
         data = decode(body, begin, end)
-        return None if data is None else Long(body, start, end, digest_of(data), len(data), mime)
+        if data is None:
+            return None
+        return Long(body, start, end, digest_of(data), len(data), mime, is_image(data[:HEAD], len(data)))
 
     return take
 
@@ -139,6 +144,16 @@ def inline(value: Json) -> Json | None:
         return reference(value.digest, value.size) if value.mime is None else None
     data = decode(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else None
     return None if data is None else reference(digest_of(data), len(data))
+
+
+def image(value: Json) -> Json | None:
+    """The typed reference to the bytes of a base64 string that are an image of a known kind; None for all else."""
+    if isinstance(value, Long):
+        return reference(value.digest, value.size) if value.mime is None and value.is_image else None
+    data = decode(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else None
+    if data is None or not is_image(data[:HEAD], len(data)):
+        return None
+    return reference(digest_of(data), len(data))
 
 
 def data_url(value: Json) -> tuple[str, Json] | None:

@@ -22,12 +22,19 @@ class Part:
     data: memoryview
     mime: str | None
     """As its content-type says, None when it has none."""
-    is_field: bool
-    """Whether it is a text field: no filename, and text/plain in UTF-8, which is what no content-type means (RFC 7578,
-    4.4 and 5.1.2)."""
+    is_file: bool | None
+    """Whether there is a filename. A type makes no file: common servers take a part without a filename for a field, and
+    edit without the mask. None: a filename that names nothing (empty, a folder), which one server takes for a file,
+    another for a field, a third for nothing at all."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a text field: text/plain in UTF-8, which is what no content-type means (RFC 7578, 4.4 and
+        5.1.2)."""
+        return self.is_file is False and (self.mime is None or _is_text(self.mime))
 
     def text(self) -> str | None:
-        """The value of a text field; None for bytes that are no UTF-8."""
+        """Its bytes as text; None when they are no UTF-8."""
         try:
             return str(self.data, "utf-8")
         except UnicodeDecodeError:
@@ -64,7 +71,7 @@ def _part(head: bytes, data: memoryview) -> Part:
         name, separator, value = line.partition(":")
         if not separator or name.lower() in headers:
             raise Malformed("broken part header")
-        headers[name.lower()] = value.strip()
+        headers[name.lower()] = value.strip(" \t")
     disposition = parameters(headers.pop("content-disposition", ""))
     mime = headers.pop("content-type", None)
     length = headers.pop("content-length", None)
@@ -76,8 +83,17 @@ def _part(head: bytes, data: memoryview) -> Part:
         raise Malformed("part without a name")
     if not disposition[1].keys() <= {"name", "filename", "filename*"}:
         raise Malformed("part with a parameter of unknown meaning")
-    named = not disposition[1].keys().isdisjoint({"filename", "filename*"})
-    return Part(disposition[1]["name"], data, mime or None, not named and (not mime or _is_text(mime)))
+    return Part(disposition[1]["name"], data, mime or None, _is_file(disposition[1]))
+
+
+def _is_file(given: dict[str, str]) -> bool | None:
+    # ``filename*`` is a filename in another spelling (RFC 8187): Django, werkzeug, Go and busboy read it as one.
+    names = [given["filename"]] if "filename" in given else []
+    names += [given["filename*"].rpartition("'")[2]] if "filename*" in given else []  # charset'language'text
+    if not names:
+        return False
+    bare = (name.replace("\\", "/").rpartition("/")[2].strip() for name in names)
+    return None if any(name in ("", ".", "..") for name in bare) else True
 
 
 def _is_text(mime: str) -> bool:

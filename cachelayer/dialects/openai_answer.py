@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachelayer.core.model import Answer, Asked, Json, Reading, Usage
+from cachelayer.core.model import Answer, Asked, Reading
 from cachelayer.core.reasons import Reason, status_reason
-from cachelayer.dialects.answer import is_image_data, listing, mapping, open_body, tokens
+from cachelayer.dialects.answer import is_image_data, listing, mapping, open_body
 from cachelayer.dialects.media import Piece
+from cachelayer.dialects.openai_usage import usage_of
+from cachelayer.dialects.usage import cost_of, name_of
 
 _MIMES: Final = {
     "png": "image/png",
@@ -54,39 +56,10 @@ def read(asked: Asked, answer: Answer) -> Reading:
     return Reading(
         refusal=refusal,
         images=whole,
-        usage=_usage(document),
+        usage=usage_of(document),
         spans=opened.spans(images),
         size=size if isinstance(size, str) else None,
         quality=quality if isinstance(quality, str) else None,
+        model=name_of(document.get("model")),
+        cost=cost_of(answer, document.get("usage")),
     )
-
-
-def _usage(document: dict[str, Json]) -> Usage | None:
-    value = document.get("usage")
-    if not isinstance(value, dict):
-        return None
-    total_in, text_in, image_in, cached_in = _side(value, "input")
-    total_out, text_out, image_out, _ = _side(value, "output")
-    tier = document.get("service_tier", value.get("service_tier"))
-    return Usage(
-        text_in=text_in,
-        image_in=image_in,
-        cached_in=cached_in,
-        text_out=text_out,
-        image_out=image_out,
-        total_out=total_out,
-        total_in=total_in,
-        detailed=image_out is not None,
-        tier=tier.lower() if isinstance(tier, str) else None,
-    )
-
-
-def _side(usage: dict[str, Json], side: str) -> tuple[int | None, int | None, int | None, int | None]:
-    """(total, text, image, cached) tokens of one side."""
-    total = tokens(usage.get(f"{side}_tokens"))
-    details = mapping(usage.get(f"{side}_tokens_details"))
-    image, cached = tokens(details.get("image_tokens")), tokens(details.get("cached_tokens"))
-    if total is None or image is None or image > total:
-        return total, None, None, cached
-    # The remainder, not text_tokens: text and image then add up to the total whatever else the block names.
-    return total, total - image, image, cached

@@ -7,6 +7,7 @@ and image_edit_params.py; docs/key-spec.md names the page of each folded default
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 from cachelayer.core.canon import digest_of, escape, is_reference, reference
@@ -14,9 +15,10 @@ from cachelayer.core.jsonspan import Malformed
 from cachelayer.core.model import Json, KeyRules, Request
 from cachelayer.core.prompt import normalize
 from cachelayer.core.reasons import Reason
+from cachelayer.core.scope import Target, scope_of
 from cachelayer.dialects import media, multipart
-from cachelayer.dialects.envelope import Target, content_type, is_form, is_json, without_version
-from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, parse_json, without_ignored
+from cachelayer.dialects.envelope import content_type, is_form, is_json
+from cachelayer.dialects.form import Narrowed, NotKeyed, Recognised, Understood, count_of, narrowed, parse_json
 from cachelayer.dialects.schema import fold, is_url, known, plain, strings
 
 NAME: Final = "openai-images"
@@ -47,23 +49,28 @@ _BODY: Final = known(
     svg=known("model", config=True, reasoning=known("effort", config=True)),
 )
 _AUTO: Final = {
-    "generations": ("size", "quality", "background", "moderation"),
-    "edits": ("size", "quality", "background"),
+    "generations": ("quality", "background", "moderation"),
+    "edits": ("quality", "background"),
 }
 """Fields whose documented default is ``auto``, so that saying it and leaving it out are the same."""
-_AUTO_MODELS: Final = "gpt-image"
-"""In the name of OpenAI's own image models, of which alone that is documented: behind the same path other models have
-defaults of their own, and then ``auto`` would answer for them."""
+_AUTO_HOST: Final = "api.openai.com"
+"""Where that is documented, whatever the model. Behind the same path other hosts have defaults of their own (Azure's
+quality is high), and then ``auto`` would answer for them."""
 _BOOKKEEPING: Final = ("user", "safety_identifier", "metadata", "service_tier")
 _IMAGES: Final = ("images", "image", "mask", "markup")
 """Fields that hold images: data: URLs in JSON, files in a form."""
-_IMAGE_FIELDS: Final = ("type", "image_url", "url", "file_id")
+_IMAGES_OF_A_FORM: Final = (*_IMAGES, "image[]")
+_IMAGE_FIELDS: Final = ("type", "image_url", "url", "b64_json", "file_id")
+_HOLDERS: Final = ("image_url", "url", "b64_json")
+"""Fields of an image in JSON that hold it, or point at it."""
 _INTEGERS: Final = ("n", "output_compression", "partial_images", "frame_count", "frame_duration_ms")
 """Known fields that a form spells as text."""
 _STATEFUL: Final = frozenset({"tools", "previousresponseid", "previousinteractionid", "conversation"})
 _REFERENCE_BY_ID: Final = ("fileid", "fileids")
 _REPEATED: Final = "$form"
-"""Marks what only a form can say; no text of a request can spell it."""
+"""Marks several parts of one name, which only a form can say; no text of a request can spell it."""
+_FIELD: Final = "$field"
+"""Marks a part of a form that is no file, where JSON has no such thing: an image that came as a field, say."""
 
 
 def recognise(target: Target) -> Recognised | None:
@@ -79,7 +86,7 @@ def recognise(target: Target) -> Recognised | None:
     deployment = before[-1] if before[-3:-1] == ["openai", "deployments"] else ""
     return Recognised(
         dialect=NAME,
-        scope="/".join([target.host, *without_version(before)]),
+        scope=scope_of(target.host, before),
         endpoint=f"images/{segments[-1]}" + "/" * slash,
         model=deployment,
         response="json",
@@ -97,34 +104,30 @@ def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understoo
         raw = _form(request.body, kind[1].get("boundary", ""))
     else:
         raise NotKeyed(Reason.CONTENT_TYPE)
-    model = raw["model"] if isinstance(raw.get("model"), str) else seen.model or None
-    has_auto = model is not None and _AUTO_MODELS in model.lower()
-    auto = _AUTO["edits" if edits else "generations"] if has_auto else ()
-    body = _fold(raw, auto)
+    body = _fold(raw)
+    model = body["model"] if isinstance(body.get("model"), str) else seen.model or None
     stream = body.get("stream") is True
     tier = body.get("service_tier")
     size, quality = body.get("size"), body.get("quality")
     count = count_of(body.get("n"))
     refusal = _refusal(body)
-    references = sum(len(_as_list(body.get(name))) for name in _IMAGES)
-    # What is refused, and how many are asked for, goes by the whole body; the form by what the user lets count.
-    body = _fold(without_ignored(raw, rules), auto)
-    for name in _BOOKKEEPING:
-        body.pop(name, None)
-    if count is not None:
-        body.pop("n", None)
-    if isinstance(body.get("stream"), bool):
-        del body["stream"]
-    if isinstance(body.get("model"), str):
-        del body["model"]
+    references = sum(len(_as_list(body.get(name))) for name in _IMAGES_OF_A_FORM)
     prompt = body.get("prompt")
-    normalized: tuple[str, ...] = ()
-    if isinstance(prompt, str):
-        (body["prompt"],), normalized = normalize([prompt], rules.normalize)
+    parts, normalized = normalize([prompt] if isinstance(prompt, str) else [], rules.normalize)
+
+    # What is refused, and how many are asked for, goes by the whole body; the form by what the user lets count.
+    @cache
+    def counting(auto: tuple[str, ...]) -> Narrowed:
+        got = narrowed(raw, rules, _BODY, lambda raw: _counting(_fold(raw), auto, counted=count is not None))
+        if parts and "prompt" in got.body:
+            got.body["prompt"] = parts[0]
+        return got
+
+    auto = _AUTO["edits" if edits else "generations"]
     return Understood(
         operation="image",
         model=model,
-        body=body,
+        body_at=lambda host: counting(auto if host == _AUTO_HOST else ()),
         count=count or 1,
         response="stream" if stream else "json",
         refusal=refusal,
@@ -136,11 +139,24 @@ def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understoo
     )
 
 
-def _fold(raw: dict[str, Json], auto: tuple[str, ...]) -> dict[str, Json]:
-    body: dict[str, Json] = fold(_BODY, {name: value for name, value in raw.items() if name not in _IMAGES})
+def _counting(body: dict[str, Json], auto: tuple[str, ...], *, counted: bool) -> dict[str, Json]:
+    """A folded body freed of bookkeeping, of the fields in `auto` that say just that, and of its count."""
+    for name in _BOOKKEEPING:
+        body.pop(name, None)
     for name in auto:
         if body.get(name) == "auto":
             del body[name]
+    if counted:
+        body.pop("n", None)
+    if isinstance(body.get("stream"), bool):
+        del body["stream"]
+    if isinstance(body.get("model"), str):
+        del body["model"]
+    return body
+
+
+def _fold(raw: dict[str, Json]) -> dict[str, Json]:
+    body: dict[str, Json] = fold(_BODY, {name: value for name, value in raw.items() if name not in _IMAGES})
     for name in _IMAGES:
         if raw.get(name) is not None:
             body[name] = _image(raw[name])
@@ -148,7 +164,8 @@ def _fold(raw: dict[str, Json], auto: tuple[str, ...]) -> dict[str, Json]:
 
 
 def _image(value: Json) -> Json:
-    """An image or a list of them; content that the request holds itself becomes {"mime", "data"}."""
+    """An image or a list of them. A data: URL becomes {"mime", "data"}; base64 of a known image is replaced where it
+    stands, since what else is said of it may count."""
     if isinstance(value, list):
         return [_image(item) for item in value]
     if isinstance(value, media.Formed):
@@ -161,17 +178,20 @@ def _image(value: Json) -> Json:
                 found = media.data_url(there[name])
                 if found is not None:
                     return {"mime": found[0], "data": found[1]}
-        return {
-            escape(name): _image(item) if name in ("image_url", "url") else plain(item) for name, item in there.items()
-        }
+        return {escape(name): _image(item) if name in _HOLDERS else plain(item) for name, item in there.items()}
     found = media.data_url(value)
-    return plain(value) if found is None else {"mime": found[0], "data": found[1]}
+    if found is not None:
+        return {"mime": found[0], "data": found[1]}
+    return media.image(value) or plain(value)
 
 
 def _refusal(body: dict[str, Json]) -> str | None:
     if any(_bare(name) in _STATEFUL for name in body):
         return Reason.STATEFUL
-    if not all(_holds_content(one) for name in _IMAGES for one in _as_list(body.get(name))):
+    if not all(_holds_content(one) for name in _IMAGES_OF_A_FORM for one in _as_list(body.get(name))):
+        return Reason.REFERENCE_UNKNOWN
+    # A form may say it in several parts, or in one that is no plain text.
+    if any(_bare(name) in _REFERENCE_BY_ID and value is not None for name, value in body.items()):
         return Reason.REFERENCE_UNKNOWN
     rest = {name: value for name, value in body.items() if name not in ("prompt", *_BOOKKEEPING)}
     if any(is_url(text) or _bare(name) in _REFERENCE_BY_ID for name, text in strings(rest)):
@@ -185,14 +205,18 @@ def _bare(name: str) -> str:
 
 def _holds_content(image: Json) -> bool:
     """Whether a folded image is there with its bytes; an address, an id or anything unknown only points at them."""
+    if is_reference(image):
+        return True
     if isinstance(image, dict):
         if _REPEATED in image:
             return all(_holds_content(one) for one in image[_REPEATED])
-        return is_reference(image.get("data")) or any(
-            _holds_content(image[name]) for name in ("image_url", "url") if name in image
-        )
-    # A bare string may be base64, but so may an id ("asset-17" decodes).
-    return isinstance(image, str) and image.startswith("data:")
+        if _FIELD in image:
+            # Bytes that are no text are no id either.
+            return "data" in image[_FIELD] or _holds_content(image[_FIELD]["text"])
+        holders = [image[name] for name in _HOLDERS if name in image]
+        return is_reference(image.get("data")) or (bool(holders) and all(map(_holds_content, holders)))
+    # A bare string may be base64, but so may an id ("asset-17" decodes); only a known image is told from one.
+    return isinstance(image, str) and (image.startswith("data:") or media.image(image) is not None)
 
 
 def _as_list(value: Json) -> list[Json]:
@@ -209,7 +233,8 @@ def _form(body: bytes, boundary: str) -> dict[str, Json]:
     raw: dict[str, Json] = {}
     single, several = len(fields.get("image", ())), "image[]" in fields
     for name, values in fields.items():
-        if (name == "image" and single == 1 and not several) or (name == "image[]" and not single):
+        files = all(isinstance(value, media.Formed) and _FIELD not in value.form for value in values)
+        if files and ((name == "image" and single == 1 and not several) or (name == "image[]" and not single)):
             raw["images"] = values
         elif name == "images":
             # Not a field of the form: kept, but never taken for the images of a JSON body.
@@ -223,11 +248,22 @@ def _form(body: bytes, boundary: str) -> dict[str, Json]:
     return raw
 
 
-def _field(name: str, part: multipart.Part) -> Json:
-    text = part.text() if part.is_field else None
+def _part(part: multipart.Part, text: str | None) -> Json:
+    """A file, which is what a data: URL says in JSON; or a field for which JSON has no word."""
+    form: dict[str, Json] = {} if part.mime is None or part.is_text else {"mime": part.mime}
     if text is None:
-        data = reference(digest_of(part.data), len(part.data))
-        return media.Formed({"data": data} if part.mime is None else {"mime": part.mime, "data": data})
+        form["data"] = reference(digest_of(part.data), len(part.data))
+    else:
+        form["text"] = text
+    if part.is_file:
+        return form
+    return {_FIELD: form if part.is_file is False else {**form, "filename": ""}}
+
+
+def _field(name: str, part: multipart.Part) -> Json:
+    text = None if part.is_file else part.text()
+    if text is None or not part.is_text or name in _IMAGES_OF_A_FORM:
+        return media.Formed(_part(part, text))
     if name in _INTEGERS and re.fullmatch(r"(0|[1-9][0-9]{0,8})", text):
         return int(text)
     if name == "stream" and text in ("true", "false"):

@@ -7,7 +7,7 @@ schema does not name is kept as it is: unknown means different.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import repeat
@@ -133,22 +133,41 @@ def plain(value: Json) -> Json:
     return number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
-def without(value: Json, path: list[str]) -> Json:
-    """A copy of a raw body without what stands at a dotted path (list positions are numbers, spelling is free)."""
-    head, *rest = path
-    if isinstance(value, list) and head.isdecimal() and head.isascii():
-        position = int(head)
-        if position >= len(value):
-            return value
-        changed = [*value]
-        changed[position : position + 1] = [without(value[position], rest)] if rest else []
-        return changed
-    if isinstance(value, dict):
-        matching = [name for name in value if head in (name, snake(name)) or name == snake(head)]
-        if rest:
-            return {**value, **{name: without(value[name], rest) for name in matching}}
-        return {name: item for name, item in value.items() if name not in matching}
-    return value
+def without(node: Node, value: Json, paths: list[list[str]]) -> Json:
+    """A raw value without what stands at some dotted paths; the value itself when nothing does.
+
+    Positions in lists are those of the value as it is given, whatever else is taken out of the list. A known name may
+    be spelled either way; any other is only itself.
+    """
+    if isinstance(node, Many) and not isinstance(value, list):
+        node = node.item
+    if isinstance(value, list):
+        item = node.item if isinstance(node, Many) else VALUE
+        return _without_items(item, value, paths)
+    if not isinstance(value, dict):
+        return value
+    names = node.names if isinstance(node, Known) else {}
+    result: dict[str, Json] = {}
+    for name, inner in value.items():
+        canonical = names.get(name, name)
+        below = [rest for head, *rest in paths if names.get(head, head) == canonical]
+        if [] not in below:
+            child = node.fields.get(canonical, VALUE) if isinstance(node, Known) else VALUE
+            result[name] = without(child, inner, below) if below else inner
+    return value if _is_same(result.values(), value.values()) else result
+
+
+def _without_items(node: Node, items: list[Json], paths: list[list[str]]) -> list[Json]:
+    result = []
+    for position, item in enumerate(items):
+        below = [rest for head, *rest in paths if head.isdecimal() and head.isascii() and int(head) == position]
+        if [] not in below:
+            result.append(without(node, item, below) if below else item)
+    return items if _is_same(result, items) else result
+
+
+def _is_same(left: Collection[Json], right: Collection[Json]) -> bool:
+    return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
 
 
 def strings(value: Json) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -120,14 +121,53 @@ def report_json(
     }
 
 
-def reasons(ledger: Ledger, since: float | None = None) -> list[tuple[str, str, int, Decimal]]:
-    """(outcome, reason, requests, USD spent on them): why requests were not cached or not stored, the most frequent
-    first."""
-    query = (
-        "SELECT outcome, reason, count(*), coalesce(decimal_sum(CASE WHEN upstream > 0 THEN spent_usd END), '0') "
-        "FROM outcomes WHERE at >= ? AND reason IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What is no more than estimated at one host: requests, and the USD that they spent and saved."""
+
+    host: str
+    requests: int
+    spent_usd: Decimal
+    saved_usd: Decimal
+
+
+def estimates(ledger: Ledger, since: float | None = None) -> list[Estimates]:
+    """The hosts with costs or savings that are estimates, most dollars first."""
+    columns = (
+        "host, count(*), "
+        "coalesce(decimal_sum(CASE WHEN upstream > 0 AND spent_pricing = 'estimated' THEN spent_usd END), '0'), "
+        "coalesce(decimal_sum(CASE WHEN outcome IN ('HIT', 'COALESCED') AND saved_pricing = 'estimated' "
+        "THEN saved_usd END), '0')"
     )
-    return [(outcome, reason, count, Decimal(spent)) for outcome, reason, count, spent in _query(ledger, query, since)]
+    where = f"at >= ? AND {_COUNTED.format('estimated')}"
+    query = f"SELECT {columns} FROM outcomes WHERE {where} GROUP BY 1"  # noqa: S608
+    found = [
+        Estimates(host, requests, Decimal(spent), Decimal(saved))
+        for host, requests, spent, saved in _query(ledger, query, since)
+    ]
+    return sorted(found, key=lambda one: (-add(one.spent_usd, one.saved_usd), one.host))
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """Requests that ended in one way for one reason. spent_usd: what they cost, where a price is known."""
+
+    reason: str
+    outcome: str
+    requests: int
+    spent_usd: Decimal
+
+
+def reasons(ledger: Ledger, since: float | None = None) -> list[Because]:
+    """Why requests were not cached or not stored, the most frequent first."""
+    query = (
+        "SELECT reason, outcome, count(*), coalesce(decimal_sum(CASE WHEN upstream > 0 THEN spent_usd END), '0') "
+        "FROM outcomes WHERE at >= ? AND reason IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 2, 1"
+    )
+    return [
+        Because(reason, outcome, requests, Decimal(spent))
+        for reason, outcome, requests, spent in _query(ledger, query, since)
+    ]
 
 
 def normalized(ledger: Ledger, since: float | None = None) -> dict[str, int]:

@@ -15,25 +15,29 @@ from cachelayer.core.effects import (
     Announce,
     Arrival,
     Board,
-    Boarding,
     Canonicalize,
+    Depart,
     Effect,
     Landing,
     Lease,
+    Leave,
     Moment,
     Now,
     PassThrough,
+    Record,
+    RecordDurably,
     Reply,
     Send,
     TakeLease,
 )
 from cachelayer.core.flow import fly, serve
-from cachelayer.core.model import Asked
-from cachelayer.core.policy import credential_of
 from cachelayer.core.reasons import Reason
+from cachelayer.runtime.boarding import fail, flight_of, leave, take_seat
+from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import AsyncExchange
-from cachelayer.runtime.flights import Flight
+from cachelayer.runtime.launch import launch_task
+from cachelayer.runtime.seat import Seat
 from cachelayer.runtime.sync import lease_pause
 
 T = TypeVar("T")
@@ -53,8 +57,24 @@ async def drive_async(flow: Coroutine[Any, Any, T], perform: Callable[[Effect[An
             return stop.value  # type: ignore[no-any-return]
         try:
             result, error = await perform(effect), None
+        except GeneratorExit:  # its loop is gone
+            _destroy(flow)
+            raise
         except BaseException as raised:
             result, error = None, raised
+
+
+def _destroy(flow: Coroutine[Any, Any, Any]) -> None:
+    """End a flow and perform nothing more of what it asks for.
+
+    This is the garbage collector, in whatever thread and under whatever lock. A call's outcome is booked by
+    `Flights.sweep`.
+    """
+    try:
+        while True:
+            flow.throw(GeneratorExit())
+    except BaseException:
+        return
 
 
 async def serve_async(engine: Engine, exchange: AsyncExchange) -> Reply:
@@ -73,36 +93,16 @@ async def _perform(engine: Engine, effect: Effect[Any]) -> Any:
 class _CallerHands:
     def __init__(self, engine: Engine, exchange: AsyncExchange) -> None:
         self._engine, self._exchange = engine, exchange
+        self._seat: Seat | None = None
 
     async def perform(self, effect: Effect[Any]) -> Any:
         match effect:
-            case Board(asked, request, began, broken):
-                loop, credential = asyncio.get_running_loop(), credential_of(request)
-                flight, started = self._engine.flights.board(asked.key, credential, loop)
-                if started:
-                    hands = _FlightHands(self._engine, self._exchange, flight)
-                    try:
-                        self._engine.flights.launch_task(
-                            flight,
-                            lambda: hands.fly(asked, began, broken),
-                            finish_timeout=self._engine.rules.finish_timeout,
-                            drain_timeout=self._engine.rules.drain_timeout,
-                        )
-                    except Exception as error:  # nobody may wait for a flight that never began
-                        self._engine.fault("start a flight", error)
-                        self._engine.flights.end(flight, Abandoned(fault=True))
-                    except BaseException:  # Ctrl-C, just now
-                        self._engine.flights.end(flight, Abandoned())
-                        raise
-                return Boarding(flight, started, flight.credential == credential)
-            case Arrival(flight):
-                try:
-                    landing = await flight.wait_async(self._exchange.read_timeout)
-                finally:
-                    flight.leave()
-                if isinstance(landing, Abandoned):
-                    self._engine.flights.strike(flight)
-                return landing
+            case Board():
+                return self._board(effect)
+            case Arrival():
+                return await flight_of(self._seat).wait_async(self._seat)  # type: ignore[arg-type]
+            case Leave():
+                return leave(self._seat)
             case Canonicalize():
                 now: Moment = self._engine.perform(Now())
                 try:
@@ -114,37 +114,66 @@ class _CallerHands:
             case _:
                 return await _perform(self._engine, effect)
 
+    def _board(self, board: Board) -> None:
+        flights, loop = self._engine.flights, asyncio.get_running_loop()
+        self._seat, call = take_seat(self._engine, self._exchange, board, self._seat, loop)
+        try:
+            if flights.board(board.asked.key, self._seat, call):
+                hands = _FlightHands(self._engine, self._exchange, call)
+                launch_task(flights, call, lambda: hands.fly(board), drain_timeout=self._engine.rules.drain_timeout)
+        except Exception as error:  # nobody may wait for a flight that never began
+            self._engine.fault("start a flight", error)
+            flights.close(call, Abandoned(fault=True))
+        except BaseException:  # Ctrl-C, just now
+            flights.call_off(call)
+            raise
+
 
 class _FlightHands:
-    def __init__(self, engine: Engine, exchange: AsyncExchange, flight: Flight) -> None:
-        self._engine, self._exchange, self._flight = engine, exchange, flight
+    def __init__(self, engine: Engine, exchange: AsyncExchange, call: Call) -> None:
+        self._engine, self._exchange, self._call = engine, exchange, call
+        self._flight = flight_of(call)
 
-    async def fly(self, asked: Asked, began: Moment, broken: int) -> Landing:
+    async def fly(self, board: Board) -> Landing:
         try:
-            return await drive_async(fly(asked, began, broken), self.perform)
+            flow = fly(board.asked, board.began, board.broken, self._call.hedge_after)
+            return await drive_async(flow, self.perform)
         except Exception as error:
-            self._engine.fault("fly", error)
-            return Abandoned(fault=True)
+            return fail(self._engine, self._call, error)
 
     async def perform(self, effect: Effect[Any]) -> Any:
         match effect:
             case TakeLease():
                 return await self._take_lease()
+            case Depart(lease):
+                return self._flight.depart(self._call, lease)
             case Send():
-                came = await self._exchange.send(
-                    lambda paused: self._flight.step(paused=paused), self._engine.rules.finish_timeout
-                )
-                self._flight.answer()
+                came = await self._exchange.send(self._step, self._call.finish_timeout)
+                try:
+                    self._flight.answer(self._call)
+                except GivenUp:
+                    raise asyncio.CancelledError from None
                 return came
             case Announce(landing):
-                return self._flight.announce(landing)
+                return self._flight.announce(self._call, landing)
+            case Record() | RecordDurably():
+                return await _perform(self._engine, effect) if self._call.claim() else None
             case _:
                 return await _perform(self._engine, effect)
 
+    def _step(self, paused: bool) -> None:
+        try:
+            self._flight.step(self._call, paused=paused)
+        except GivenUp:  # while its loop stood still; raised here, it would come out of the transport as another error
+            task = asyncio.current_task()
+            if task is not None:
+                task.cancel()
+
     async def _take_lease(self) -> Lease:
-        began = time.monotonic()
-        waited = False
-        while not self._engine.flights.try_lease(self._flight):
-            waited = True
-            await asyncio.sleep(lease_pause(time.monotonic() - began))
-        return Lease(waited, self._flight.passengers > 0)
+        until = time.monotonic() + TICK
+        while not self._engine.flights.try_lease(self._call):
+            now = time.monotonic()
+            if now >= until:
+                return Lease(False, True)
+            await asyncio.sleep(lease_pause(self._call.wait_for_lease(now)))
+        return Lease(True, self._call.waited)

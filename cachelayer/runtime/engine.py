@@ -3,9 +3,8 @@ the ledger. The drivers (sync, aio) add what waits: flights, leases, the forward
 
 from __future__ import annotations
 
-import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,13 @@ from cachelayer.core.effects import (
     Read,
     Record,
     RecordDurably,
+    Worth,
 )
 from cachelayer.core.entry import Broken, Entry, decode, encode, read_body, split
 from cachelayer.core.model import (
     Answer,
     Asked,
+    Bill,
     Cost,
     Event,
     KeyRules,
@@ -41,14 +42,13 @@ from cachelayer.core.model import (
 )
 from cachelayer.core.policy import is_fresh, is_servable, kept_headers
 from cachelayer.core.reasons import Reason
+from cachelayer.ledger import own_prices
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.flights import Flights
-from cachelayer.runtime.log import log_not_kept, log_outcome
+from cachelayer.runtime.log import log_not_kept, log_outcome, logger
 from cachelayer.runtime.tier import Tier
 from cachelayer.runtime.workers import Workers
-
-_log = logging.getLogger("cachelayer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Rules:
     operations: tuple[Operation, ...]
     ttl: float | None
     finish_timeout: float
+    hedge_after: float
     drain_timeout: float
 
 
@@ -76,6 +77,8 @@ class Engine:
         self.faults = 0
         """Failures of our own that a call went on without."""
         self._warned: set[str] = set()
+        self._damaged_elsewhere: set[str] = set()
+        """Keys of other members of a pool under which damage was found, and counted."""
 
     def perform(self, effect: Effect[Any]) -> Any:
         """The result of an effect that does not wait for others. Never raises for what the effect says never raises."""
@@ -90,8 +93,10 @@ class Engine:
                 return self._read(asked, answer)
             case Price(asked, reading):
                 return self._price(asked, reading)
-            case Keep(asked, answer, reading, cost, latency):
-                return self._keep(asked, answer, reading, cost, latency)
+            case Worth(asked, bill):
+                return self._worth(asked, bill)
+            case Keep(asked, answer, reading, bill, latency):
+                return self._keep(asked, answer, reading, bill, latency)
             case Record(event):
                 return self.record(event)
             case RecordDurably(event):
@@ -108,21 +113,37 @@ class Engine:
             return Unkeyed(Reason.INTERNAL_ERROR)
 
     def _look_up(self, asked: Asked) -> Found | Absent:
+        broken = 0
+        for key in (asked.key, *asked.elsewhere):
+            found = self._look_under(key, asked)
+            # His own damaged entry is replaced by his flight. Another member's stays, and would count at every ask.
+            if key == asked.key or (found.broken and self._is_first_damage_of(key)):
+                broken += found.broken
+            if isinstance(found, Found):
+                return replace(found, broken=broken) if broken else found
+        return Absent(broken)
+
+    def _is_first_damage_of(self, key: str) -> bool:
+        known = key in self._damaged_elsewhere
+        self._damaged_elsewhere.add(key)
+        return not known
+
+    def _look_under(self, key: str, asked: Asked) -> Found | Absent:
         failures = self.tier.failures
-        record = self.tier.get(asked.key)
+        record = self.tier.get(key)
         for _ in range(3):
             if record is None:
                 return Absent()
             try:
                 entry = decode(record)
-                if not is_servable(entry, asked):
+                if not is_servable(entry, asked, key):
                     raise Broken("entry is somebody else's")
                 if not is_fresh(entry, time.time(), self.rules.ttl):
                     return Absent()
                 return Found(entry, read_body(entry, self.tier.get_blob))
             except Broken as damage:
                 # A writer may have replaced the entry, and a collector taken the old blobs, since we read the record.
-                newer = self.tier.get(asked.key)
+                newer = self.tier.get(key)
                 if self.tier.failures != failures:
                     return Absent()  # the tier is not there; nothing is known to be damaged
                 if newer == record:
@@ -141,14 +162,38 @@ class Engine:
             self.fault("judge an answer", error)
             return Reading(Reason.INTERNAL_ERROR)
 
-    def _price(self, asked: Asked, reading: Reading) -> Cost | None:
+    def _price(self, asked: Asked, reading: Reading) -> Bill:
         try:
-            return self.prices.cost(asked, reading, at=time.time())
+            bill = self.prices.bill(asked, reading, at=time.time())
+            self._hint_at_price(asked, bill)
+            return bill
         except Exception as error:
             self.fault("price an answer", error)
+            unknown = Cost(None, "unpriced", "internal error")
+            return Bill(unknown, None, asked.scope, asked.host, reading.images, asked.size, asked.tier, asked.tier)
+
+    def _hint_at_price(self, asked: Asked, bill: Bill) -> None:
+        """At the first estimate of a host: what to paste, so that its figures become exact."""
+        if bill.cost is None or bill.cost.pricing != "estimated" or f"price {asked.host}" in self._warned:
+            return
+        self._warned.add(f"price {asked.host}")
+        price = "0.05" if asked.operation == "image" else "list"
+        logger.warning(
+            'what calls to %s cost is an estimate (%s): say what an image costs there, %s, or "list" where the list '
+            "price is right",
+            asked.host,
+            bill.cost.reason,
+            own_prices.as_argument([asked.host], price),
+        )
+
+    def _worth(self, asked: Asked, bill: Bill) -> Cost:
+        try:
+            return self.prices.saved(asked, bill)
+        except Exception as error:
+            self.fault("price a saving", error)
             return Cost(None, "unpriced", "internal error")
 
-    def _keep(self, asked: Asked, answer: Answer, reading: Reading, cost: Cost | None, latency: float) -> str | None:
+    def _keep(self, asked: Asked, answer: Answer, reading: Reading, bill: Bill, latency: float) -> str | None:
         try:
             template, blobs = split(answer, reading)
             now = time.time()
@@ -162,12 +207,19 @@ class Engine:
                 status=answer.status,
                 headers=kept_headers(answer.headers),
                 template=template,
-                cost=cost or Cost(None, "unpriced", "nothing was billed"),
+                cost=bill.cost or Cost(None, "unpriced", "nothing was billed"),
                 latency=latency,
                 operation=asked.operation,
                 model=asked.model,
-                host=asked.host,
-                images=reading.images,
+                host=bill.host,
+                images=bill.images,
+                scope=bill.scope,
+                dialect=asked.dialect,
+                count=asked.count,
+                size=bill.size,
+                tier=bill.tier,
+                asked_tier=bill.asked_tier,
+                listed=bill.listed,
             )
             reason = self.tier.put(asked.key, encode(entry), blobs, canonical=asked.canonical, expires=expires)
             if reason is not None:
@@ -200,7 +252,7 @@ class Engine:
             spent = Cost(None, "unpriced", "the answer was passed through unread")
             if answer is not None:
                 reading = self._read(asked, answer)
-                spent, images = self._price(asked, reading), reading.images
+                spent, images = self._price(asked, reading).cost, reading.images
         self.record(
             Event(
                 outcome=Outcome.BYPASS,
@@ -228,4 +280,4 @@ class Engine:
     def _warn_once(self, kind: str, message: str, error: BaseException) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            _log.warning(message, f"{type(error).__name__}: {error}")
+            logger.warning(message, f"{type(error).__name__}: {error}")

@@ -1,188 +1,28 @@
-"""Flights: one forward of one key, joined by every caller who asks the same meanwhile.
+"""The registry: which flight a caller joins, starts or makes a second call in, and who holds the lease of a key.
 
-A Flight is where those who wait and the one that works meet: it holds the landing, counts its passengers, and tells
-readers in threads and in event loops of every step. Flights is the one registry per folder and process.
+One Flights per folder and process, one flight per key. What happens inside a flight is in flight.py, how its calls run
+in launch.py. What can never end by itself (a call whose event loop was closed or dropped, one that nobody has waited
+for) is ended here, and booked once: `sweep` runs at boardings and whenever somebody asks what is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from cachelayer.core.effects import Abandoned, Landing, TimedOut
-from cachelayer.core.policy import HANDOVER_WAIT
-from cachelayer.runtime.exit import watch_exit
+from cachelayer.core.effects import Abandoned, Landing
+from cachelayer.runtime.call import DEAF, TICK, Call
+from cachelayer.runtime.exit import before_the_end
+from cachelayer.runtime.flight import Flight
 from cachelayer.runtime.leases import Leases
+from cachelayer.runtime.seat import Bell, Seat
 
-_TICK = 1.0
-"""Seconds between two looks at whether a flight's event loop is still alive."""
-_DEAF = 10.0
-"""Seconds after which an event loop that answers no call is taken for blocked; long enough for a loop that computes."""
-
-
-class Flight:
-    """One flight. `loop` is the event loop it runs in, None when it runs in a thread."""
-
-    def __init__(self, key: str, credential: bytes, loop: asyncio.AbstractEventLoop | None) -> None:
-        self.key, self.credential, self.loop = key, credential, loop
-        self.landing: Landing | None = None
-        self.over = False
-        self.paused = False
-        """Readers' timers stand still: the request is being sent, under its own connect, write and pool timeouts."""
-        self.passengers = 0
-        self.leased = False
-        self._begun = False
-        self.answered = False
-        """The answer has come, and is being judged and stored: nobody's leaving ends that any more."""
-        self.on_empty: Callable[[], None] | None = None
-        """Called when the last passenger has left before the end."""
-        self._condition = threading.Condition()
-        self._wakers: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-        self._moved = time.monotonic()
-        self._hand_over_at = float("inf")
-        self._heard: tuple[float, bool] = (0.0, True)
-
-    # The worker's side
-
-    def step(self, *, paused: bool = False) -> None:
-        """Something came: readers' timers start anew, or stand still while paused."""
-        self._tell(lambda: setattr(self, "paused", paused))
-
-    def begin(self) -> bool:
-        """The worker starts; False when the flight was called off before."""
-        with self._condition:
-            self._begun = not self.over
-            return self._begun
-
-    def call_off(self) -> bool:
-        """End the flight unless its worker has started; whether it was called off."""
-        with self._condition:
-            if not self._begun and not self.over:
-                self.landing, self.over = Abandoned(), True
-            return not self._begun
-
-    def answer(self) -> None:
-        """All has come: what is left is our own work, and no reader's timer runs meanwhile."""
-        self.answered = True
-        self.step(paused=True)
-
-    def announce(self, landing: Landing) -> None:
-        """The answer is there; readers take it at the end of the flight, or in HANDOVER_WAIT seconds."""
-
-        def change() -> None:
-            self.landing, self.paused = landing, True
-            self._hand_over_at = time.monotonic() + HANDOVER_WAIT
-
-        self._tell(change)
-
-    def end(self, landing: Landing) -> None:
-        """The flight is over. Idempotent: the first end stands."""
-
-        def change() -> None:
-            if not self.over:
-                self.landing, self.over = landing, True
-
-        self._tell(change)
-
-    def _tell(self, change: Callable[[], None]) -> None:
-        with self._condition:
-            change()
-            self._moved = time.monotonic()
-            self._condition.notify_all()
-            wakers, self._wakers = self._wakers, []
-        for loop, future in wakers:
-            try:
-                loop.call_soon_threadsafe(_wake, future)
-            except RuntimeError:  # that reader's loop is closed
-                continue
-
-    # The passengers' side
-
-    def board(self) -> None:
-        """One more caller waits."""
-        with self._condition:
-            self.passengers += 1
-
-    def leave(self) -> None:
-        """A caller waits no more."""
-        with self._condition:
-            self.passengers -= 1
-            empty = self.passengers == 0 and not self.over
-        if empty and self.on_empty is not None:
-            self.on_empty()
-
-    def wait(self, read_timeout: float | None) -> Landing | TimedOut:
-        """Block this thread until the landing can be had, or read_timeout seconds pass without a step."""
-        boarded = time.monotonic()
-        while True:
-            with self._condition:
-                landing, pause = self._look(read_timeout, boarded)
-                if landing is not None:
-                    return landing
-                self._condition.wait(pause)
-
-    async def wait_async(self, read_timeout: float | None) -> Landing | TimedOut:
-        """Like wait, for a task of any event loop."""
-        loop, boarded = asyncio.get_running_loop(), time.monotonic()
-        while True:
-            with self._condition:
-                landing, pause = self._look(read_timeout, boarded)
-                if landing is not None:
-                    return landing
-                future: asyncio.Future[None] = loop.create_future()
-                self._wakers.append((loop, future))
-            timer = loop.call_later(pause, _wake, future)
-            try:
-                await future
-            finally:
-                timer.cancel()
-                with self._condition:
-                    self._wakers = [waker for waker in self._wakers if waker[1] is not future]
-
-    def _look(self, read_timeout: float | None, boarded: float) -> tuple[Landing | TimedOut | None, float]:
-        """The landing, or None and the seconds to wait before looking again. Called under the lock."""
-        now = time.monotonic()
-        if self.landing is not None and (self.over or now >= self._hand_over_at):
-            return self.landing, 0.0
-        if not self._is_alive(now):
-            return Abandoned(), 0.0
-        pause = min(_TICK, self._hand_over_at - now)
-        if read_timeout is not None and not self.paused:
-            left = max(self._moved, boarded) + read_timeout - now
-            if left <= 0:
-                return TimedOut(), 0.0
-            pause = min(pause, left)
-        return None, max(pause, 0.0005)
-
-    def _is_alive(self, now: float) -> bool:
-        """False when the flight's event loop will never go on: closed, stopped, or blocked by its reader."""
-        if self.loop is None or self.loop is asyncio._get_running_loop():
-            return True
-        if self.loop.is_closed():
-            return False
-        asked_at, heard = self._heard
-        if heard:
-            self._heard = (now, False)
-            try:
-                self.loop.call_soon_threadsafe(self._hear)
-            except RuntimeError:
-                return False
-            return True
-        return now - asked_at < (_TICK * 2 if not self.loop.is_running() else _DEAF)
-
-    def _hear(self) -> None:
-        self._heard = (0.0, True)
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+_STEP = 0.01
+"""Seconds between two looks at whether a loop that is stepped to its calls' end has got there."""
 
 
 class Flights:
@@ -190,12 +30,14 @@ class Flights:
 
     def __init__(self, folder: Path) -> None:
         self._by_key: dict[str, Flight] = {}
-        # Reentrant: while we are in here the garbage collector may end a dead loop's flight, and a signal handler ask.
+        self._calls: set[Call] = set()
+        """Those that have not ended: of the flights above, and late ones of flights that have landed."""
+        # Reentrant: while we are in here a signal handler may ask.
         self._lock = threading.RLock()
-        self._landed = threading.Condition(self._lock)
-        self._guards: set[asyncio.Task[None]] = set()
-        self._waiting: list[tuple[set[Flight], Callable[[], None]]] = []
+        self._bells: set[Bell] = set()
+        self._waiting: list[tuple[set[Call], Callable[[], None]]] = []
         self._leases = Leases(folder)
+        self._swept = 0.0
         # Never the bound methods of today's lock: in a forked child it is another one, and that child may fork too.
         os.register_at_fork(
             before=lambda: self._lock.acquire(),
@@ -206,165 +48,243 @@ class Flights:
     def _begin_anew(self) -> None:
         # The child has neither the parent's threads nor its locks: its flights are not ours.
         self._by_key.clear()
-        self._guards.clear()
+        self._calls.clear()
         self._waiting.clear()
+        self._bells.clear()
         self._lock = threading.RLock()
-        self._landed = threading.Condition(self._lock)
 
-    def board(self, key: str, credential: bytes, loop: asyncio.AbstractEventLoop | None) -> tuple[Flight, bool]:
-        """The key's flight with this caller aboard, and whether he has to launch it.
+    # --- boarding -----------------------------------------------------------------------------------------------------
 
-        loop: the event loop the caller would fly on, None when he would use a thread. A sync caller inside the very
-        loop that the flight needs would wait for ever: he gets a flight of his own.
+    def board(self, key: str, seat: Seat, call: Call) -> bool:
+        """Give a caller his place in the key's flight; True when he makes a call, which is then to be launched.
+
+        He does when there is no flight, when nothing has come for hedge_after, or when he is a blocking caller inside
+        the very loop that every call of the flight needs, and would wait for ever. A seat that is aboard already keeps
+        its place. Whatever interrupts this, `call_off` sets right.
         """
+        self.sweep(every=TICK)
         with self._lock:
-            flight = self._by_key.get(key)
-            if flight is not None and not flight.over:
-                stuck = loop is None and flight.loop is not None and flight.loop is asyncio._get_running_loop()
-                if not stuck and not (flight.loop is not None and flight.loop.is_closed()):
-                    flight.board()
-                    return flight, False
-            new = Flight(key, credential, loop)
-            new.leased = flight is not None and flight.leased  # of the process, and the last to end drops it
-            new.board()
-            self._by_key[key] = new
-            return new, True
+            flight = seat.flight or self._by_key.get(key)
+        if flight is not None:
+            self._end_dead_calls(flight)
+        with self._lock:
+            flight = self._flight_for(key, seat)
+            if flight is None:
+                flight = Flight(key)
+                flight.board(seat)
+                self._make_call(flight, seat, call)
+                self._by_key[key] = flight
+                return True
+            if seat.flight is None:
+                flight.board(seat)
+            with flight.lock:
+                if not flight.may_hedge(seat, blocks_loop=call.in_thread):
+                    return False
+                self._make_call(flight, seat, call)
+            return True
 
-    def try_lease(self, flight: Flight) -> bool:
-        """True when this process may fly the key now.
+    def _flight_for(self, key: str, seat: Seat) -> Flight | None:
+        """The flight that a caller is aboard of, or should join; None: he starts one."""
+        for flight in (seat.flight, self._by_key.get(key)):
+            if flight is None:
+                continue
+            with flight.lock:
+                if not flight.stands_still(time.monotonic()):
+                    return flight
+                self._strike(flight)
+                if seat.flight is flight:
+                    flight.change(seat)
+        return None
+
+    def _strike(self, flight: Flight) -> None:
+        flight.struck = True
+        if self._by_key.get(flight.key) is flight:
+            del self._by_key[flight.key]
+        self._let_go(flight, flight.calls)
+
+    def _make_call(self, flight: Flight, seat: Seat, call: Call) -> None:
+        self._calls.add(call)
+        flight.make_call(seat, call)
+
+    def call_off(self, call: Call) -> None:
+        """End a call that was to be launched, unless it runs already. For interrupts: idempotent, and right wherever
+        boarding was left."""
+        flight = call.flight
+        if flight is None:
+            return
+        with self._lock, flight.lock:
+            if call.begun and call in flight.calls:
+                return
+            flight.announce(call, Abandoned())  # nothing was sent: whoever made it goes on himself
+            self.close(call, Abandoned())  # under the locks: it may begin at any moment
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    def try_lease(self, call: Call) -> bool:
+        """True when a call may be sent, as far as other processes are concerned.
 
         Also when leases cannot be had, in a folder that cannot be written: one flight per key in this process still
         holds.
         """
+        flight = call.flight
+        if flight is None:
+            return False
         with self._lock:
-            try:
-                if not self._leases.take(flight.key):
-                    return False
-                holder = self._by_key.get(flight.key)
-                if holder is not None:  # a flight that was given up may get here beside the one that took its place
-                    holder.leased = True
-                else:  # no end would drop it, and other processes would wait for ever
-                    self._leases.drop(flight.key)
-            except OSError:
-                pass
-        return True
+            if call.slot >= 0:
+                return True
+            if call not in self._calls or self._by_key.get(flight.key) is not flight:
+                return False  # no end would drop it, and other processes would wait for ever
+            held = {slot for other in flight.calls for slot in (other.slot, *other.spare)}
+            for slot in call.slots(time.monotonic()):
+                # fcntl gives a process its own lock at once.
+                if slot not in held and self._take(flight.key, slot):
+                    call.slot = slot
+                    return True
+            call.waited = True
+            return False
 
-    def strike(self, flight: Flight) -> None:
-        """Take a flight off the registry and drop its lease, so that another can start. Idempotent.
+    def _take(self, key: str, slot: int) -> bool:
+        try:
+            return self._leases.take(key, slot)
+        except OSError:
+            return True
 
-        It is not ended: if its loop goes on after all, whoever started it there gets its answer, once.
-        """
+    def _drop(self, key: str, slot: int) -> None:
+        try:
+            self._leases.drop(key, slot)
+        except OSError:
+            return
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def close(self, call: Call, landing: Landing) -> None:
+        """A call is over; with its flight, if that has landed by it or it was the last: off the registry, lease
+        dropped, readers told. Idempotent."""
+        flight = call.flight
+        if flight is None:
+            return
         with self._lock:
+            with flight.lock:
+                flight.close(call, landing)
+                self._release(flight, call)
+            for own, _ in self._waiting:
+                own.discard(call)
+            now_free = [then for own, then in self._waiting if not own]
+            self._waiting = [(own, then) for own, then in self._waiting if own]
+            bells = list(self._bells)
+            self._calls.discard(call)  # last: until then sweep takes the call for unfinished, should we be interrupted
+        for bell in bells:
+            bell.ring()
+        for then in now_free:
+            then()
+
+    def _release(self, flight: Flight, call: Call) -> None:
+        """Let go of what a closed call, or with it the whole flight, holds of the lease. Under both locks."""
+        if flight.over:
             if self._by_key.get(flight.key) is flight:
                 del self._by_key[flight.key]
-                if flight.leased:
-                    try:
-                        self._leases.drop(flight.key)
-                    except OSError:
-                        pass
-            self._landed.notify_all()
+            self._let_go(flight, [call, *flight.calls])  # a late call holds up nobody
+        elif call.slot >= 0 and any(other.slot > call.slot for other in flight.calls):
+            # A call made later goes on. Its own slot alone would let another process send at once.
+            heir = max(flight.calls, key=lambda other: other.slot)
+            heir.spare += [call.slot, *call.spare]
+            call.slot, call.spare = -1, []
+        else:
+            self._let_go(flight, [call])
 
-    def end(self, flight: Flight, landing: Landing) -> None:
-        """The flight is over: off the registry, lease dropped, readers told. Idempotent."""
-        self.strike(flight)
-        flight.on_empty = None  # a cycle: the answer would stay in memory until the collector comes
-        flight.end(landing)
-        self._call_those_who_waited_for(flight)
+    def _let_go(self, flight: Flight, calls: list[Call]) -> None:
+        for call in calls:
+            slots, call.slot, call.spare = [call.slot, *call.spare], -1, []
+            for slot in slots:
+                if slot >= 0:
+                    self._drop(flight.key, slot)
 
-    def launch_thread(self, flight: Flight, work: Callable[[], Landing]) -> None:
-        """Fly in a daemon thread; work does not raise.
+    def give_up(self, call: Call) -> None:
+        """End a call from outside, and book the outcome of the request that made it, if nobody has. Idempotent."""
+        flight = call.flight
+        if flight is None:
+            return
+        told = flight.announce(call, Abandoned())
+        cleared = call.cleared
+        self.close(call, Abandoned())
+        if call.claim():
+            call.book(cleared, told.served, told.left)
 
-        A daemon, because it must not keep a program alive for ever: the drain at exit waits for it, with an end.
-        A non-daemon thread was rejected: one started from a daemon thread is a daemon too, and then nobody waits.
-        """
+    def sweep(self, *, every: float = 0.0) -> None:
+        """End what cannot end by itself: calls of loops that were closed or dropped, or stand still and nobody has
+        waited for them for finish_timeout; calls that never began. every: not again within that many seconds."""
+        now = time.monotonic()
+        if not self._calls or now - self._swept < every:
+            return
+        self._swept = now
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            flight = call.flight
+            if flight is None:
+                continue
+            if call.landing is not None:  # interrupted in close
+                self.close(call, call.landing)
+            elif not call.begun and not call.is_dead() and now - call.made > DEAF:  # interrupted before its launch
+                self.call_off(call)
+            elif call.is_dead() or (flight.is_overdue(call, now) and (call.in_thread or not call.is_running())):
+                self.give_up(call)
 
-        def run() -> None:
-            if flight.begin():
-                self.end(flight, work())
+    def _end_dead_calls(self, flight: Flight) -> None:
+        with flight.lock:
+            dead = [call for call in flight.calls if call.is_dead()]
+        for call in dead:
+            self.give_up(call)
 
-        watch_exit()
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(run,), name="cachelayer-flight", daemon=True).start()
+    def settle(self) -> None:
+        """The process ends: book what nobody waits for and nothing would be lost with, late calls above all."""
+        for call in list(self._calls):
+            flight = call.flight
+            if flight is not None and (call.is_dead() or not flight.is_needed(call)):
+                self.give_up(call)
 
-    def launch_task(
-        self,
-        flight: Flight,
-        work: Callable[[], Coroutine[Any, Any, Landing]],
-        *,
-        finish_timeout: float,
-        drain_timeout: float,
-    ) -> None:
-        """Fly in a task that the loop's shutdown does not cancel, behind a guard that it waits for.
-
-        asyncio.run ends by cancelling every task once. A shielded flight is cancelled all the same, and one that
-        refuses to be cancelled breaks httpx's timeouts (anyio delivers them by cancel()). So the flight's task is taken
-        out of the loop's list, and a second task stands there, which on cancellation waits for the first.
-        """
-        loop = asyncio.get_running_loop()
-
-        async def run() -> None:
-            landing: Landing = Abandoned()  # what a cancelled flight leaves behind
-            try:
-                landing = await work()
-            finally:
-                stop_timer()
-                self.end(flight, landing)
-
-        async def guard() -> None:
-            until: float | None = None
-            while not task.done() and not (until is not None and time.monotonic() > until):
-                try:
-                    left = None if until is None else max(0.0, until - time.monotonic())
-                    await asyncio.wait({task}, timeout=left)
-                except asyncio.CancelledError:
-                    until = until or time.monotonic() + drain_timeout
-
-        timers: list[asyncio.TimerHandle] = []
-
-        def give_up() -> None:
-            if flight.passengers == 0 and not flight.answered:
-                task.cancel()
-
-        def start_timer() -> None:
-            stop_timer()
-            if not flight.over:
-                timers.append(loop.call_later(finish_timeout, give_up))
-
-        def stop_timer() -> None:
-            while timers:
-                timers.pop().cancel()  # it would keep the answer in memory until its time comes
-
-        def on_empty() -> None:
-            try:
-                loop.call_soon_threadsafe(start_timer)
-            except RuntimeError:
-                pass  # the loop is closed, and the flight with it
-
-        flight.on_empty = on_empty
-        task = loop.create_task(run(), name="cachelayer-flight")
-        asyncio._unregister_task(task)
-        task.add_done_callback(_retrieve)
-        guarding = loop.create_task(guard(), name="cachelayer-guard")
-        self._guards.add(guarding)
-        guarding.add_done_callback(self._guards.discard)
+    # --- what is under way --------------------------------------------------------------------------------------------
 
     def wait_idle(self, timeout: float) -> int:
-        """Wait until no flight of a thread or of another loop is under way; the number that still are after timeout.
+        """Wait until no call is under way; the number that still are after timeout seconds.
 
-        Flights of the caller's own running loop are not waited for: they need that loop to go on.
+        Loops that stand still (`run_until_complete` has returned), of this thread or of one that has ended, are stepped
+        until our calls on them have ended; what else is scheduled there goes on meanwhile. Calls of the running loop
+        are not waited for: they need that loop to go on.
         """
         deadline = time.monotonic() + timeout
-        with self._landed:
+        if asyncio._get_running_loop() is None:
+            for loop in self._loops_to_step():
+                try:
+                    loop.run_until_complete(self._until_landed(loop, deadline))
+                except RuntimeError:  # somebody runs or closes it just now
+                    continue
+        bell = Bell()
+        self._bells.add(bell)
+        try:
             while True:
                 here = asyncio._get_running_loop()
-                busy = sum(flight.loop is None or flight.loop is not here for flight in self._living())
+                busy = sum(call.in_thread or call.loop is not here for call in self._living())
                 left = deadline - time.monotonic()
                 if not busy or left <= 0:
                     return busy
-                self._landed.wait(min(left, _TICK))
+                bell.wait(min(left, TICK))
+        finally:
+            self._bells.discard(bell)
+
+    def _loops_to_step(self) -> set[asyncio.AbstractEventLoop]:
+        others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        loops = {call.loop for call in self._needed() if call.thread not in others}
+        return {loop for loop in loops if loop is not None and not loop.is_running() and not loop.is_closed()}
+
+    async def _until_landed(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        while True:
+            if time.monotonic() >= deadline or not any(call.loop is loop for call in self._needed()):
+                return
+            await asyncio.sleep(_STEP)
 
     async def wait_idle_async(self, timeout: float) -> int:
-        """Like wait_idle, for a task: lets the running loop's own flights go on meanwhile."""
+        """Like wait_idle, for a task: lets the running loop's own calls go on meanwhile."""
         deadline = time.monotonic() + timeout
         pause = 0.002
         while self.count() and time.monotonic() < deadline:
@@ -373,36 +293,33 @@ class Flights:
         return self.count()
 
     def count(self) -> int:
-        """Flights under way in this process, those of loops that stand still left out: they may never end."""
-        with self._lock:
-            return len(self._living())
+        """Calls under way in this process whose answers somebody needs. Those of loops that stand still are left out:
+        they may never end."""
+        return len(self._living())
 
-    def _living(self) -> list[Flight]:
-        return [flight for flight in self._by_key.values() if flight.loop is None or flight.loop.is_running()]
+    def _living(self) -> list[Call]:
+        return [call for call in self._needed() if call.is_running()]
 
-    def after_own_flights(self, call: Callable[[], None]) -> None:
-        """Call once the flights of the running event loop have ended; at once when there are none."""
-        here = asyncio._get_running_loop()
+    def paid_for(self) -> int:
+        """Calls that were sent and may still land: the provider may be working, and billing."""
+        return sum(call.sent or call.answered for call in self._needed())
+
+    def _needed(self) -> list[Call]:
+        # A loop that stands still may be run again; a closed one may not.
+        self.sweep()
         with self._lock:
-            own = {flight for flight in self._living() if here is not None and flight.loop is here}
+            calls = [call for call in self._calls if not call.is_dead()]
+        return [call for call in calls if call.flight is not None and call.flight.is_needed(call)]
+
+    def after_flights(self, then: Callable[[], None]) -> None:
+        """Call `then` once the calls that are under way now have ended; at once when there are none."""
+        needed = self._needed()
+        with self._lock:
+            own = {call for call in needed if call in self._calls}
             if own:
-                self._waiting.append((own, call))
+                self._waiting.append((own, then))
         if not own:
-            call()
-
-    def _call_those_who_waited_for(self, flight: Flight) -> None:
-        with self._lock:
-            for own, _ in self._waiting:
-                own.discard(flight)
-            calls = [call for own, call in self._waiting if not own]
-            self._waiting = [(own, call) for own, call in self._waiting if own]
-        for call in calls:
-            call()
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()
+            then()
 
 
 _registry: dict[str, Flights] = {}
@@ -416,6 +333,14 @@ def flights_of(folder: Path) -> Flights:
         if identity not in _registry:
             _registry[identity] = Flights(folder)
         return _registry[identity]
+
+
+def _settle_all() -> None:
+    for flights in list(_registry.values()):
+        flights.settle()
+
+
+before_the_end.append(_settle_all)
 
 
 def _forget_lock_after_fork() -> None:

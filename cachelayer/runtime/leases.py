@@ -1,4 +1,7 @@
-"""The right to fly a key, among the processes of one machine: one byte-range lock per key in one file.
+"""The right to fly a key, among the processes of one machine: byte-range locks in one file.
+
+A key has one byte for its first call, and seven more (slots) for those that are made beside it when a provider is
+silent.
 
 Why not flock, or a file per key: flock is inherited by fork, so that a killed leader's child would hold the lease for
 ever; a file per key piles up. A byte-range lock (fcntl.lockf) belongs to the process, is free at the moment of its
@@ -18,7 +21,8 @@ except ImportError:  # not Linux or macOS: single-flight holds within one proces
     fcntl = None  # type: ignore[assignment]
 
 _OFFSET_DIGITS = 15
-"""Hex digits of the key that name its byte: 60 bits fit a file offset. Two keys on one byte would only wait in turn."""
+"""Hex digits of the key that name its byte: with three bits of the slot above them they fit a file offset of 63. Two
+keys on one byte would only wait in turn."""
 
 
 def leases_hold() -> bool:
@@ -27,31 +31,31 @@ def leases_hold() -> bool:
 
 
 class Leases:
-    """The leases of one folder, for this process. The caller sees to it that a process asks once per key at a time."""
+    """The leases of one folder, for this process. The caller sees to it that a process asks once per slot at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "leases.lock"
         self._fd: int | None = None
 
-    def take(self, key: str) -> bool:
-        """True: this process holds the key's lease now. False: another one does.
+    def take(self, key: str, slot: int = 0) -> bool:
+        """True: this process holds a slot (0 to 7) of the key's lease now. False: another one does.
 
         Raises OSError when the folder's lock file cannot be opened for writing.
         """
         if not leases_hold():
             return True
         try:
-            fcntl.lockf(self._file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+            fcntl.lockf(self._file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key, slot))
         except (BlockingIOError, PermissionError) as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES) or error.filename is not None:
                 raise
             return False
         return True
 
-    def drop(self, key: str) -> None:
-        """Let go of the key's lease. Raises OSError."""
+    def drop(self, key: str, slot: int = 0) -> None:
+        """Let go of a slot of the key's lease. Raises OSError."""
         if leases_hold():
-            fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, _offset(key))
+            fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, _offset(key, slot))
 
     def _file(self) -> int:
         # A file that was removed with its folder is shared with nobody any more. Its descriptor stays open all the
@@ -62,5 +66,5 @@ class Leases:
         return self._fd
 
 
-def _offset(key: str) -> int:
-    return int(key[:_OFFSET_DIGITS], 16)
+def _offset(key: str, slot: int) -> int:
+    return int(key[:_OFFSET_DIGITS], 16) | slot << 60

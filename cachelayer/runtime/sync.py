@@ -11,21 +11,25 @@ from cachelayer.core.effects import (
     Announce,
     Arrival,
     Board,
-    Boarding,
+    Depart,
     Effect,
+    Failed,
     Landing,
     Lease,
-    Moment,
+    Leave,
+    Record,
+    RecordDurably,
     Reply,
     Send,
     TakeLease,
 )
 from cachelayer.core.flow import fly, serve
-from cachelayer.core.model import Asked
-from cachelayer.core.policy import credential_of
+from cachelayer.runtime.boarding import fail, flight_of, leave, take_seat
+from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import SyncExchange
-from cachelayer.runtime.flights import Flight
+from cachelayer.runtime.launch import launch_thread
+from cachelayer.runtime.seat import Seat
 
 T = TypeVar("T")
 
@@ -54,69 +58,77 @@ def serve_sync(engine: Engine, exchange: SyncExchange) -> Reply:
 class _CallerHands:
     def __init__(self, engine: Engine, exchange: SyncExchange) -> None:
         self._engine, self._exchange = engine, exchange
+        self._seat: Seat | None = None
 
     def perform(self, effect: Effect[Any]) -> Any:
         match effect:
-            case Board(asked, request, began, broken):
-                credential = credential_of(request)
-                flight, started = self._engine.flights.board(asked.key, credential, None)
-                if started:
-                    hands = _FlightHands(self._engine, self._exchange, flight)
-                    try:
-                        self._engine.flights.launch_thread(flight, lambda: hands.fly(asked, began, broken))
-                    except Exception as error:  # no more threads: nobody may wait for a flight that never began
-                        self._engine.fault("start a flight", error)
-                        self._engine.flights.end(flight, Abandoned(fault=True))
-                    except BaseException:  # Ctrl-C, just now; the thread may be running all the same
-                        if flight.call_off():
-                            self._engine.flights.end(flight, Abandoned())
-                        raise
-                return Boarding(flight, started, flight.credential == credential)
-            case Arrival(flight):
-                try:
-                    landing = flight.wait(self._exchange.read_timeout)
-                finally:
-                    flight.leave()
-                if isinstance(landing, Abandoned):
-                    self._engine.flights.strike(flight)
-                return landing
+            case Board():
+                return self._board(effect)
+            case Arrival():
+                return flight_of(self._seat).wait(self._seat)  # type: ignore[arg-type]
+            case Leave():
+                return leave(self._seat)
             case _:
                 return self._engine.perform(effect)
 
+    def _board(self, board: Board) -> None:
+        flights = self._engine.flights
+        self._seat, call = take_seat(self._engine, self._exchange, board, self._seat, None)
+        try:
+            if flights.board(board.asked.key, self._seat, call):
+                hands = _FlightHands(self._engine, self._exchange, call)
+                launch_thread(flights, call, lambda: hands.fly(board))
+        except Exception as error:  # no more threads: nobody may wait for a flight that never began
+            self._engine.fault("start a flight", error)
+            flights.close(call, Abandoned(fault=True))
+        except BaseException:  # Ctrl-C, just now; the thread may be running all the same
+            flights.call_off(call)
+            raise
+
 
 class _FlightHands:
-    def __init__(self, engine: Engine, exchange: SyncExchange, flight: Flight) -> None:
-        self._engine, self._exchange, self._flight = engine, exchange, flight
+    def __init__(self, engine: Engine, exchange: SyncExchange, call: Call) -> None:
+        self._engine, self._exchange, self._call = engine, exchange, call
+        self._flight = flight_of(call)
 
-    def fly(self, asked: Asked, began: Moment, broken: int) -> Landing:
+    def fly(self, board: Board) -> Landing:
         try:
-            return drive(fly(asked, began, broken), self.perform)
+            return drive(fly(board.asked, board.began, board.broken, self._call.hedge_after), self.perform)
+        except GivenUp:
+            return Abandoned()
         except BaseException as error:
-            self._engine.fault("fly", error)
-            return Abandoned(fault=True)
+            return fail(self._engine, self._call, error)
 
     def perform(self, effect: Effect[Any]) -> Any:
         match effect:
             case TakeLease():
                 return self._take_lease()
+            case Depart(lease):
+                return self._flight.depart(self._call, lease)
             case Send():
-                came = self._exchange.send(
-                    lambda paused: self._flight.step(paused=paused), self._engine.rules.finish_timeout
-                )
-                self._flight.answer()
+                came = self._exchange.send(self._step, self._call.finish_timeout)
+                if isinstance(came, Failed) and isinstance(came.error, GivenUp):
+                    raise came.error
+                self._flight.answer(self._call)
                 return came
             case Announce(landing):
-                return self._flight.announce(landing)
+                return self._flight.announce(self._call, landing)
+            case Record() | RecordDurably():
+                return self._engine.perform(effect) if self._call.claim() else None
             case _:
                 return self._engine.perform(effect)
 
+    def _step(self, paused: bool) -> None:
+        self._flight.step(self._call, paused=paused)
+
     def _take_lease(self) -> Lease:
-        began = time.monotonic()
-        waited = False
-        while not self._engine.flights.try_lease(self._flight):
-            waited = True
-            time.sleep(lease_pause(time.monotonic() - began))
-        return Lease(waited, self._flight.passengers > 0)
+        until = time.monotonic() + TICK
+        while not self._engine.flights.try_lease(self._call):
+            now = time.monotonic()
+            if now >= until:
+                return Lease(False, True)
+            time.sleep(lease_pause(self._call.wait_for_lease(now)))
+        return Lease(True, self._call.waited)
 
 
 def lease_pause(waited: float) -> float:

@@ -69,6 +69,11 @@ def test_reasons_and_estimates_are_said(run: Run, stored: Stored) -> None:
     assert "no image call that cachelayer knows" in shown
     # The simulator is not at home at any provider's host: its list prices are an estimate.
     assert "3 requests are estimated" in shown
+    assert "Saved about $" in shown
+    host = stored.url.removeprefix("http://")
+    spoken = " ".join(shown.split())
+    assert f'prices = {{"{host}" = "0.05"}}' in spoken
+    assert f'Cache(prices={{"{host}": "0.05"}})' in spoken
     assert "1 request has no known price" not in shown
 
 
@@ -134,6 +139,11 @@ def _sums(**fields: object) -> Sums:
             {"requests": 5, "bypassed": 4, "hits": 1, "hit_rate": 1.0, "saved_usd": Decimal("0.1344")}
             | {"saved_seconds": -2.0},
             "Saved $0.1344 for 2.0 s more of waiting: 1 of 1 call (100.0 %) never reached a provider",
+        ),
+        (
+            {"requests": 2, "hits": 1, "estimated": 1, "hit_rate": 0.5, "saved_usd": Decimal("0.1344")}
+            | {"saved_seconds": 8.0},
+            "Saved about $0.1344 and 8.0 s: 1 of 2 calls (50.0 %) never reached a provider",
         ),
         ({"requests": 1}, "Nothing saved yet: 0 of 1 call (0.0 %) never reached a provider"),
     ],

@@ -36,6 +36,7 @@ ENTRY = Entry(
     model="gemini-3-pro-image",
     host="generativelanguage.googleapis.com",
     images=1,
+    scope="generativelanguage.googleapis.com/gw",
 )
 
 texts = st.text(max_size=20)
@@ -74,6 +75,13 @@ entries = st.builds(
     model=texts,
     host=texts,
     images=st.integers(0, 20),
+    scope=texts,
+    dialect=texts,
+    count=st.integers(1, 20),
+    size=st.none() | texts,
+    tier=st.none() | texts,
+    asked_tier=st.none() | texts,
+    listed=st.none() | costs,
 )
 
 
@@ -133,6 +141,20 @@ def test_a_record_with_a_right_checksum_and_a_wrong_head_is_broken(head: bytes) 
     rest = len(head).to_bytes(4, "big") + head
     with pytest.raises(Broken):
         decode(b"CLE1" + xxhash.xxh3_64_digest(rest) + rest)
+
+
+def test_a_record_that_does_not_say_its_scope_is_whole() -> None:
+    record = encode(replace(ENTRY, scope=""))
+    head = record[16:].replace(b',"scope":""', b"")
+    rest = (int.from_bytes(record[12:16], "big") - len(b',"scope":""')).to_bytes(4, "big") + head
+    assert decode(b"CLE1" + xxhash.xxh3_64_digest(rest) + rest) == replace(ENTRY, scope="")
+
+
+@pytest.mark.parametrize(("size", "blobs"), [(16_383, 0), (16_384, 1), (16_385, 1)])
+def test_an_answer_stays_inside_its_entry_only_below_16_kb(size: int, blobs: int) -> None:
+    template, kept = split(Answer(200, (), b"x" * size), Reading(None))
+    assert len(kept) == blobs
+    assert join(template, kept) == b"x" * size
 
 
 @st.composite

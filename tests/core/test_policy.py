@@ -79,6 +79,14 @@ def test_an_entry_answers_only_what_it_says_it_answers(other: dict[str, object])
     assert not is_servable(replace(ENTRY, **other), ASKED)  # type: ignore[arg-type]
 
 
+def test_an_entry_of_another_member_answers_only_under_the_key_that_was_looked_up() -> None:
+    theirs = replace(ENTRY, key="cd" * 32)
+    assert is_servable(theirs, ASKED, theirs.key)
+    assert not is_servable(theirs, ASKED)
+    assert not is_servable(ENTRY, ASKED, theirs.key)
+    assert not is_servable(replace(theirs, namespace="other"), ASKED, theirs.key)
+
+
 @pytest.mark.parametrize(
     ("expires", "now", "ttl", "fresh"),
     [
@@ -113,6 +121,11 @@ def test_freshness_is_both_the_entrys_and_todays(
         "Alt-Svc",
         "Age",
         "WWW-Authenticate",
+        # Of the bytes as they came, which are not those that are kept.
+        "Content-Digest",
+        "Content-MD5",
+        "Repr-Digest",
+        "Digest",
         "x-cachelayer",
         "X-Cachelayer-Key",
         # Whose account it was: no later caller's business, and not to be written down.

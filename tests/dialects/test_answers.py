@@ -278,7 +278,7 @@ GEMINI_USAGE: list[tuple[str, dict[str, Any], Usage]] = [
             "promptTokensDetails": details(TEXT=14),
             "candidatesTokensDetails": details(IMAGE=1120),
         },
-        Usage(text_in=14, image_in=0, text_out=337, image_out=1120, total_in=14, total_out=1457, detailed=True),
+        Usage(text_in=14, image_in=0, image_out=1120, total_in=14, total_out=1457, detailed=True),
     ),
     (
         "no details",
@@ -293,7 +293,7 @@ GEMINI_USAGE: list[tuple[str, dict[str, Any], Usage]] = [
             "promptTokensDetails": details(TEXT=4),
             "candidatesTokensDetails": details(TEXT=163),
         },
-        Usage(total_in=14, total_out=1283),
+        Usage(text_in=4, total_in=14, text_out=163, total_out=1283),
     ),
     (
         "more image than there is",
@@ -312,7 +312,7 @@ GEMINI_USAGE: list[tuple[str, dict[str, Any], Usage]] = [
             "trafficType": "ON_DEMAND_FLEX",
         },
         Usage(
-            text_in=65, image_in=40, cached_in=80, text_out=9, image_out=0, total_in=105, total_out=9, detailed=True,
+            text_in=60, image_in=40, cached_in=80, text_out=9, image_out=0, total_in=105, total_out=9, detailed=True,
             tier="on_demand_flex",
         ),
     ),

@@ -53,7 +53,7 @@ PNG = b"\x89PNG some bytes"
 def test_gemini_paths(url: str, scope: str, model: str) -> None:
     got = asked(gemini(url=url))
     assert (got.scope, got.model, got.dialect, got.operation) == (scope, model, "gemini", "image")
-    assert got.host == scope.split("/")[0]
+    assert got.host == scope.split("/")[0].removesuffix(":80")  # as in the URL, where http's own port is no port
     assert got.stream == ("stream" in url)
     assert fields(got)["endpoint"] == "generateContent"
 
@@ -91,7 +91,6 @@ def test_azure_names_the_model_by_its_deployment() -> None:
         "https://h/v1/models/m-image",
         "https://h/v1/tunedModels/m:generateContent",
         "https://h/v1/projects/p/locations/l/endpoints/1:generateContent",
-        "https://h/v1/models/a/b:generateContent",
         "https://h/v1/models/m-image:generateContent//",
         "ftp://h/v1/images/generations",
         "/v1/images/generations",

@@ -242,7 +242,8 @@ def test_vertex_express_and_the_developer_api_are_two_scopes() -> None:
     assert vertex.host.endswith("aiplatform.googleapis.com")
     assert [field for field, _, _ in differences(vertex, developer)] == ["scope"]
     pool = KeyRules(pools=((vertex.scope, developer.scope),))
-    assert asked(wire.sent[0], pool).key == asked(wire.sent[1], pool).key
+    assert asked(wire.sent[0], pool).elsewhere == (developer.key,)
+    assert asked(wire.sent[1], pool).elsewhere == (vertex.key,)
 
 
 def test_what_the_wire_answers_is_good() -> None:

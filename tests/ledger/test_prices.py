@@ -42,7 +42,7 @@ GOLDEN = Usage(
 
 
 def cost(asked: Asked, reading: Reading, prices: dict[str, Any] | None = None, at: float = AT) -> Cost:
-    found = Prices(prices).cost(asked, reading, at=at)
+    found = Prices(prices).bill(asked, reading, at=at).cost
     assert found is not None
     assert (found.usd is None) == (found.pricing == "unpriced")
     assert found.reason
@@ -134,7 +134,7 @@ class TestReportedUsage:
 
     @pytest.mark.parametrize("reading", [Reading("status-429"), Reading("blocked"), Reading("blocked", usage=Usage())])
     def test_nothing_was_billed_for_an_error_or_a_block_without_usage(self, reading: Reading) -> None:
-        assert Prices().cost(PRO, reading, at=AT) is None
+        assert Prices().bill(PRO, reading, at=AT).cost is None
 
     @pytest.mark.parametrize("refusal", ["incomplete", "image-url", "truncated", None])
     def test_an_answer_that_does_not_say_what_it_cost_is_not_free(self, refusal: str | None) -> None:
@@ -348,7 +348,7 @@ class TestListPrices:
             "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
             "from cachelayer.core.model import Asked, Reading, Usage\n"
             "asked = Asked('', b'', 'gemini', 'image', 'gemini-3-pro-image', '', '', '', 1, False, None)\n"
-            "assert Prices().cost(asked, Reading(None, 1, Usage(total_in=1, total_out=1120)), at=1.0)\n"
+            "assert Prices().bill(asked, Reading(None, 1, Usage(total_in=1, total_out=1120)), at=1.0).cost\n"
         )
         subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -362,7 +362,7 @@ def test_the_users_price_comes_first_and_is_per_image_paid_for() -> None:
         )
     assert cost(asked, image(images=3), prices).usd == Decimal("0.15")
     for refusal in ("status-500", "blocked", "no-image"):
-        assert Prices(prices).cost(asked, Reading(refusal, usage=Usage(total_in=5)), at=AT) is None
+        assert Prices(prices).bill(asked, Reading(refusal, usage=Usage(total_in=5)), at=AT).cost is None
     for refusal in ("incomplete", "image-url"):
         assert cost(asked, Reading(refusal), prices).pricing == "unpriced"
     listed = cost(replace(PRO, host="list.example:8443"), image(GOLDEN), prices)
@@ -419,7 +419,7 @@ def test_no_answer_makes_it_raise_and_no_figure_is_negative(
     at: float,
 ) -> None:
     asked = replace(PRO, model=model, operation=operation, references=references)
-    found = Prices({"x.example": {"*": "1"}}).cost(asked, Reading(refusal, images, usage, size=size), at=at)
+    found = Prices({"x.example": {"*": "1"}}).bill(asked, Reading(refusal, images, usage, size=size), at=at).cost
     if found is None:
         assert not images
     else:

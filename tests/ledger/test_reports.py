@@ -12,7 +12,7 @@ import pytest
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Cost, Event, Outcome
 from cachelayer.ledger.events import Ledger
-from cachelayer.ledger.reports import Stats, Sums, groups, normalized, reasons, report_json, totals
+from cachelayer.ledger.reports import Because, Stats, Sums, groups, normalized, reasons, report_json, totals
 
 NOWHERE = (0, 0, 0)
 DAY = 86_400.0
@@ -160,7 +160,7 @@ def test_since_leaves_out_what_ended_before(ledger: Ledger) -> None:
         ledger.record(event("HIT", at=float(number), saved=PAID, reason="x", normalized=("nfc",)))
     assert totals(ledger, since=7.0, store_sizes=NOWHERE).requests == 3
     assert [sums.requests for _, sums in groups(ledger, "host", since=7.0)] == [3]
-    assert reasons(ledger, since=7.0) == [("HIT", "x", 3, Decimal(0))]
+    assert reasons(ledger, since=7.0) == [Because("x", "HIT", 3, Decimal(0))]
     assert normalized(ledger, since=7.0) == {"nfc": 3}
     assert report_json(ledger, since=7.0, by="host", store_sizes=NOWHERE)["totals"]["requests"] == 3
 
@@ -168,7 +168,10 @@ def test_since_leaves_out_what_ended_before(ledger: Ledger) -> None:
 def test_reasons_say_why_requests_were_not_cached(ledger: Ledger) -> None:
     for outcome, reason in (("BYPASS", "stateful"), ("MISS", "blocked"), ("MISS", "blocked"), ("MISS", None)):
         ledger.record(event(outcome, reason=reason))
-    assert [row[:3] for row in reasons(ledger)] == [("MISS", "blocked", 2), ("BYPASS", "stateful", 1)]
+    assert [(one.outcome, one.reason, one.requests) for one in reasons(ledger)] == [
+        ("MISS", "blocked", 2),
+        ("BYPASS", "stateful", 1),
+    ]
 
 
 def test_normalisation_steps_are_counted_where_they_may_have_earned_something(ledger: Ledger) -> None:

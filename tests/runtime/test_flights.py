@@ -16,7 +16,10 @@ import uvloop
 
 import cachelayer
 from cachelayer.core.effects import Abandoned, TimedOut
-from cachelayer.runtime.flights import Flight, flights_of
+from cachelayer.runtime.call import Call
+from cachelayer.runtime.flight import Flight
+from cachelayer.runtime.flights import flights_of
+from cachelayer.runtime.seat import Seat
 from cachelayer.simulator import Simulator
 from tests.asking import PATH, body
 from tests.conftest import Program, finish
@@ -42,52 +45,73 @@ def test_a_forked_child_may_fork(program: Program, folder: Path) -> None:
     assert finish(program(source, folder)) == "third\n"
 
 
+def a_seat(loop: asyncio.AbstractEventLoop | None = None, *, read_timeout: float | None = None) -> Seat:
+    return Seat(b"", loop, read_timeout=read_timeout, hedge_after=90.0)
+
+
+def a_call(loop: asyncio.AbstractEventLoop | None = None) -> Call:
+    return Call(b"", loop, finish_timeout=600.0, hedge_after=90.0, book=lambda *_: None)
+
+
+LEASE_IS_FREE = """
+    from pathlib import Path
+    from cachelayer.runtime.leases import Leases
+    print(Leases(Path(args[0])).take(args[1]))
+"""
+
+
 def test_a_flight_that_was_given_up_keeps_no_lease(program: Program, tmp_path: Path) -> None:
-    """Its loop was deaf, a joiner gave it up and flew himself; then the loop goes on, and takes the lease."""
+    """Its loop stood still, a joiner flew himself; then the loop goes on, and asks for the lease."""
     flights, loop = flights_of(tmp_path), asyncio.new_event_loop()
-    given_up, _ = flights.board(KEY, b"", loop)
-    flights.end(given_up, Abandoned())
-    assert flights.try_lease(given_up)
-    flights.end(given_up, Abandoned())
+    seat, given_up = a_seat(loop), a_call(loop)
+    assert flights.board(KEY, seat, given_up)
+    flights.give_up(given_up)
+    assert not flights.try_lease(given_up)
+    flights.close(given_up, Abandoned())
     loop.close()
-    source = """
-        from pathlib import Path
-        from cachelayer.runtime.leases import Leases
-        print(Leases(Path(args[0])).take(args[1]))
-    """
-    assert finish(program(source, tmp_path, KEY)) == "True\n"
+    assert finish(program(LEASE_IS_FREE, tmp_path, KEY)) == "True\n"
 
 
-def test_a_flight_that_takes_anothers_place_drops_his_lease(program: Program, tmp_path: Path) -> None:
+def test_two_calls_of_a_flight_drop_its_lease_with_the_second(program: Program, tmp_path: Path) -> None:
     async def main() -> None:
         flights = flights_of(tmp_path)
-        first, _ = flights.board(KEY, b"", asyncio.get_running_loop())
+        seats, first, second = (
+            [a_seat(asyncio.get_running_loop()), a_seat()],
+            a_call(asyncio.get_running_loop()),
+            a_call(),
+        )
+        assert flights.board(KEY, seats[0], first)
         assert flights.try_lease(first)
-        second, started = flights.board(KEY, b"", None)  # a sync call inside that very loop
-        assert started
-        flights.end(first, Abandoned())
-        flights.end(second, Abandoned())
+        assert flights.board(KEY, seats[1], second)  # a sync call inside that very loop
+        assert flights.try_lease(second)
+        assert (first.slot, second.slot) == (0, 1)
+        flights.close(first, Abandoned())
+        assert finish(program(LEASE_IS_FREE, tmp_path, KEY)) == "False\n"
+        flights.close(second, Abandoned())
 
     asyncio.run(main())
-    source = """
-        from pathlib import Path
-        from cachelayer.runtime.leases import Leases
-        print(Leases(Path(args[0])).take(args[1]))
-    """
-    assert finish(program(source, tmp_path, KEY)) == "True\n"
+    assert finish(program(LEASE_IS_FREE, tmp_path, KEY)) == "True\n"
 
 
-def test_no_readers_timer_runs_while_an_answer_is_judged() -> None:
+def test_no_readers_timer_runs_while_an_answer_is_judged(tmp_path: Path) -> None:
     async def main() -> None:
-        flight = Flight(KEY, b"", None)
-        assert isinstance(await flight.wait_async(0.0), TimedOut)
-        flight.answer()
-        reader = asyncio.create_task(flight.wait_async(0.0))
+        flights, loop = flights_of(tmp_path), asyncio.get_running_loop()
+        maker, call = a_seat(), a_call()
+        assert flights.board(KEY, maker, call)
+        flight = call.flight
+        assert flight is not None
+        for judged in (False, True):
+            seat = a_seat(loop, read_timeout=0.0)
+            assert not flights.board(KEY, seat, a_call(loop))
+            if not judged:
+                assert isinstance((await flight.wait_async(seat)).landing, TimedOut)
+        flight.answer(call)
+        reader = asyncio.create_task(flight.wait_async(seat))
         for _ in range(10):
             await asyncio.sleep(0)
         assert not reader.done()
-        flight.end(Abandoned())
-        assert isinstance(await reader, Abandoned)
+        flights.close(call, Abandoned())
+        assert isinstance((await reader).landing, Abandoned)
 
     asyncio.run(main())
 
@@ -125,7 +149,7 @@ def test_nobody_waits_for_a_flight_whose_loop_stands_still(folder: Path, simulat
     simulator.hold()
     loop = asyncio.new_event_loop()
     loop.run_until_complete(leave())
-    assert cache.flights_under_way() == 0
+    assert cache.wait_idle(0) == 0
     asyncio.run(cache.aclose())
     simulator.release()
     loop.run_until_complete(loop.shutdown_default_executor())
@@ -209,4 +233,4 @@ def test_ctrl_c_while_a_flight_starts_leaves_nobody_waiting(
         assert client.post(simulator.url + PATH, json=body()).headers["x-cachelayer"] == "MISS"
 
 
-FILES = {"launch_thread": "flights.py", "start": "threading.py"}
+FILES = {"launch_thread": "launch.py", "start": "threading.py"}

@@ -44,7 +44,9 @@ def _form(*parts: tuple[str, bytes, str | None, str | None], boundary: str = "fr
     body = b""
     for name, data, filename, mime in parts:
         body += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"'.encode()
-        body += f'; filename="{filename}"'.encode() if filename is not None else b""
+        if filename is not None:
+            extended = filename.startswith("UTF-8''")
+            body += f"; filename*={filename}".encode() if extended else f'; filename="{filename}"'.encode()
         body += f"\r\nContent-Type: {mime}".encode() if mime is not None else b""
         body += b"\r\n\r\n" + data + b"\r\n"
     body += f"--{boundary}--\r\n".encode()
@@ -74,6 +76,7 @@ def _inline(data: str, mime: str = "image/png") -> dict[str, Any]:
 
 
 _PIXEL, _DOT = base64.b64decode(PIXEL), base64.b64decode(DOT)
+_GATEWAY = "https://gw.example/v1/models/"
 _VERTEX = "https://aiplatform.googleapis.com/v1beta1/projects/p/locations/global/publishers/google/models/"
 
 VECTORS: dict[str, tuple[dict[str, Any], KeyRules]] = {
@@ -136,6 +139,13 @@ VECTORS: dict[str, tuple[dict[str, Any], KeyRules]] = {
             _parts({"text": 'a  sign   "OPEN  NOW"\n\n at night'}),
             KeyRules(normalize="loose"),
         ),
+        "gemini-prompt-loose-in-doubt": (
+            _parts({"text": "a  sign"}, {"text": 'he  is "6\'2"  tall"'}),
+            KeyRules(normalize="loose"),
+        ),
+        "gemini-prompt-with-singletons": _parts(
+            {"text": "\ufa10 cafe\u0301 \u212b\u0323\u0301 \u1112\u1161\u11ab \u0958"}
+        ),
         "gemini-text-operation-is-exact": _json(
             GEMINI.replace("-image", ""), {"contents": [{"parts": [{"text": " a "}]}]}
         ),
@@ -145,6 +155,40 @@ VECTORS: dict[str, tuple[dict[str, Any], KeyRules]] = {
             GEMINI + "?key=AIza&b=2&a=1&a=0&bare&X-Goog-Date=1",
             {"contents": CAT},
             {"x-goog-api-key": "AIza", "X-New": "token", "traceparent": "00-1-2-01", "x-goog-api-client": "genai"},
+        ),
+        "gemini-behind-gateways-and-tracers": _json(
+            GEMINI + "?key=AIza",
+            {"contents": CAT},
+            {
+                "cf-aig-authorization": "Bearer a",
+                "Helicone-Auth": "Bearer b",
+                "Ocp-Apim-Subscription-Key": "c",
+                "x-litellm-call-id": "d",
+                "uber-trace-id": "e",
+                "x-instana-t": "f",
+                "Date": "Sat, 28 Nov 2026 00:00:00 GMT",
+                "Accept": "text/event-stream, application/json;q=0.5",
+            },
+        ),
+        "gemini-headers-that-only-resemble": _json(
+            GEMINI + "?x-googdate=1",
+            {"contents": CAT},
+            {"X-Goog-FieldMask": "a", "Accept": "application/x-ndjson", "Host": "generativelanguage.googleapis.com#"},
+        ),
+        "gemini-model-with-a-slash": _json(
+            _GATEWAY + "google/gemini-2.5-flash-image:generateContent", {"contents": CAT}
+        ),
+        "gemini-model-with-a-slash-encoded": _json(
+            _GATEWAY + "google%2Fgemini-2.5-flash-image:generateContent", {"contents": CAT}
+        ),
+        "gemini-prefix-like-a-location": _json(
+            "https://h.example/locations/us/v1/models/m-image:generateContent", {"contents": CAT}
+        ),
+        "gemini-location": _json(
+            "https://h.example/v1/projects/p/locations/us/models/m-image:generateContent", {"contents": CAT}
+        ),
+        "gemini-prefix-like-a-version": _json(
+            "https://h.example/v2-experimental/models/m-image:generateContent", {"contents": CAT}
         ),
         "gemini-another-host-shape-and-bare-token": _json(
             GEMINI + "?token==&z=1", {"contents": CAT}, {"Host": "a.example", "Accept": "image/png"}
@@ -159,18 +203,38 @@ VECTORS: dict[str, tuple[dict[str, Any], KeyRules]] = {
         ),
         "gemini-pooled": (
             _json("http://127.0.0.1:5001/v1beta/models/gemini-3-pro-image:generateContent", {"contents": CAT}),
-            KeyRules(namespace="demo", pools=(("simulator", "127.0.0.1:5001"),)),
+            KeyRules(namespace="demo", pools=(("name:simulator", "127.0.0.1:5001"),)),
+        ),
+        "gemini-pooled-without-a-name": (
+            _gemini(),
+            KeyRules(pools=(("https://Reseller.example/gw/v1/", "generativelanguage.googleapis.com"),)),
         ),
         "gemini-ignored": (
             _json(GEMINI + "?job=7", {"contents": CAT, "trace": {"id": 1, "kept": 2}}, {"X-Job": "7"}),
             KeyRules(ignore=("header:x-job", "query:job", "body:trace.id")),
         ),
+        "gemini-ignored-positions": (
+            _json(GEMINI, {"contents": [*CAT, *CAT, {"role": "user", "parts": [{"text": "a dog"}]}]}),
+            KeyRules(ignore=("body:contents.1", "body:contents.0")),
+        ),
+        "gemini-nothing-to-ignore": (
+            _json(GEMINI, {"contents": CAT, "labels": {"team": "x"}}, {"Authorization": "Bearer a"}),
+            KeyRules(ignore=("header:authorization", "query:job", "body:labels", "body:trace.id")),
+        ),
         "gemini-stateful-has-a-key": _gemini(tools=[{"googleSearch": {}}]),
         "openai-generate": _picture(),
         "openai-defaults-spelled-out": _picture(
-            n=1, stream=False, size="auto", quality="auto", background="auto", moderation="auto", style=None
+            n=1, stream=False, quality="auto", background="auto", moderation="auto", style=None
         ),
-        "openai-auto-of-another-model": _json(GENERATE, {"model": "flux-2", "prompt": "p", "size": "auto"}),
+        "openai-auto-of-size": _picture(size="auto"),
+        "openai-auto-of-no-model": _json(GENERATE, {"prompt": "a cat in a hat", "quality": "auto"}),
+        "openai-auto-of-another-host": (
+            _json(
+                "https://x.openai.azure.com/openai/v1/images/generations",
+                {"model": "gpt-image-1.5", "prompt": "p", "quality": "auto"},
+            ),
+            KeyRules(pools=(("api.openai.com", "x.openai.azure.com/openai"),)),
+        ),
         "openai-size-and-quality": _picture(
             size="1024x1024", quality="high", output_format="png", output_compression=80.0
         ),
@@ -202,6 +266,19 @@ VECTORS: dict[str, tuple[dict[str, Any], KeyRules]] = {
             ("image", _PIXEL, "upload", "image/png"),
             ("image", _DOT, "upload", "image/gif"),
         ),
+        "openai-edit-form-extended-filename": _form(
+            ("prompt", b"p", None, None), ("image", _PIXEL, "UTF-8''%C3%A9.png", "image/png")
+        ),
+        "openai-edit-form-empty-filename": _form(("prompt", b"p", None, None), ("image", _PIXEL, "", "image/png")),
+        "openai-edit-form-a-type-and-no-filename": _form(
+            ("prompt", b"p", None, None),
+            ("image", _PIXEL, "upload", "image/png"),
+            ("mask", _PIXEL, None, "image/png"),
+        ),
+        "openai-edit-form-image-as-text": _form(
+            ("prompt", b"p", None, None), ("image", f"data:image/png;base64,{PIXEL}".encode(), None, None)
+        ),
+        "openai-edit-json-base64": _json(EDIT, {"prompt": "p", "image": PIXEL, "mask": {"b64_json": PIXEL}}),
         "openai-edit-json": _json(
             EDIT,
             {
@@ -248,7 +325,14 @@ def vector(request: Mapping[str, Any], rules: KeyRules) -> dict[str, Any]:
     made = {"request": request, "rules": asdict(rules)}
     got = ask(request_of(made), rules)
     assert isinstance(got, Asked), got
-    return {**made, "spec": KEY_VERSION, "canonical": got.canonical.decode(), "count": got.count, "key": got.key}
+    return {
+        **made,
+        "spec": KEY_VERSION,
+        "canonical": got.canonical.decode(),
+        "count": got.count,
+        "key": got.key,
+        "elsewhere": got.elsewhere,
+    }
 
 
 def main() -> int:

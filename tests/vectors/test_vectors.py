@@ -17,10 +17,21 @@ from tests.vectors.regenerate import VECTORS, request_of, rules_of
 FILES = sorted(Path(__file__).parent.glob("*.json"))
 
 SAME = [
-    {"gemini-text-prompt", "gemini-key-order-whitespace-escapes", "gemini-null-and-empty-config", "gemini-bookkeeping"},
+    {
+        "gemini-text-prompt",
+        "gemini-key-order-whitespace-escapes",
+        "gemini-null-and-empty-config",
+        "gemini-bookkeeping",
+        "gemini-behind-gateways-and-tracers",
+        "gemini-nothing-to-ignore",
+        "gemini-pooled-without-a-name",
+    },
+    {"gemini-model-with-a-slash", "gemini-model-with-a-slash-encoded"},
     {"gemini-base64-url-safe-unpadded", "gemini-base64-standard-padded"},
     {"openai-generate", "openai-defaults-spelled-out", "openai-bookkeeping"},
+    {"openai-no-model", "openai-auto-of-no-model"},
     {"openai-edit-form", "openai-edit-json"},
+    {"openai-edit-form-one-image", "openai-edit-form-extended-filename"},
 ]
 """Vectors that share a key; all others have one of their own."""
 
@@ -37,6 +48,7 @@ def test_vector(path: Path) -> None:
     assert isinstance(got, Asked)
     assert got.canonical.decode() == vector["canonical"]
     assert (got.count, got.key, KEY_VERSION) == (vector["count"], vector["key"], vector["spec"])
+    assert list(got.elsewhere) == vector["elsewhere"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

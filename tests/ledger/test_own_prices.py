@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cachelayer.core.errors import ConfigError
-from cachelayer.ledger.overrides import find, parse
+from cachelayer.ledger.own_prices import find, parse
 
 SETTING = {
     "Flat.example": "0.05",
@@ -32,7 +32,6 @@ SETTING = {
     ("host", "model", "operation", "size", "price"),
     [
         ("flat.example", "anything", "image", None, "0.05"),
-        ("FLAT.example", "anything", "image", "4K", "0.05"),
         ("flat.example:8080", "anything", "image", None, None),
         ("other.example", "anything", "image", None, None),
         ("one.example:8080", "m", "image", None, "1"),
@@ -60,20 +59,31 @@ def test_the_most_specific_rule_wins(
     host: str, model: str, operation: str, size: str | None, price: str | None
 ) -> None:
     spellings = (model, model.rsplit("/", 1)[-1])
-    found = find(parse(SETTING), host, spellings, operation, size)
+    found = find(parse(SETTING), (host,), spellings, operation, size)
     assert (None if found is None else str(found)) == price
 
 
-def test_the_default_port_is_no_port() -> None:
-    assert find(parse({"a.example:443": "1"}), "a.example", ("m",), "image", None) == 1
+def test_a_host_with_its_port_wins_and_what_it_leaves_open_falls_to_the_host() -> None:
+    rules = parse({"a.example": "1", "a.example:8080": {"m": {"4K": "2"}}})
+    assert find(rules, ("a.example:8080", "a.example"), ("m",), "image", "4K") == 2
+    assert find(rules, ("a.example:8080", "a.example"), ("m",), "image", "1K") == 1
+    assert find(rules, ("a.example:443", "a.example"), ("m",), "image", "4K") == 1
 
 
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
         ("0.05", "prices must be a table"),
-        ({"https://a.example": "0.05"}, "not a host"),
-        ({"a.example/v1": "0.05"}, "not a host"),
+        ({"https://a.example/gateway/v1": "0.05"}, "not a host"),
+        ({"a.example?x": "0.05"}, "not a host"),
+        ({"ftp://a.example": "0.05"}, "not a host"),
+        ({"a.example:99999": "0.05"}, "not a host"),
+        ({"*": "0.05"}, "not a host"),
+        (
+            {"a.example": "1", "A.example.": "2"},
+            "names one host twice: 'A.example.' is another spelling of 'a.example'",
+        ),
+        ({"https://a.example": "1", "a.example:443": "2"}, "names one host twice"),
         ({"": "0.05"}, "not a host"),
         ({5: "0.05"}, "not a host"),
         ({"a.example": 0.05}, 'is a float, which cannot hold money exactly; quote it: "0.05"'),
@@ -86,6 +96,13 @@ def test_the_default_port_is_no_port() -> None:
         ({"a.example": Decimal("Infinity")}, "must be a price"),
         ({"a.example": "1e9"}, "must be a price"),
         ({"a.example": "$0.05"}, "must be a price"),
+        ({"a.example": "1000000.01"}, "above $1,000,000 for one image"),
+        ({"a.example": 10**9}, "above $1,000,000"),
+        ({"a.example": Decimal("1E+999999999")}, "must be a price"),
+        ({"a.example": Decimal("1E-999999999")}, "must be a price"),
+        ({"a.example": "0.0000000000001"}, "more than 12 decimals"),
+        ({"a.example": Decimal("1E-13")}, "more than 12 decimals"),
+        ({"a.example": {"m": {"4K": "0.1234567890125"}}}, "more than 12 decimals"),
         ({"a.example": "0,05"}, "must be a price"),
         ({"a.example": "\u0661"}, "must be a price"),
         ({"a.example": ["0.05"]}, "must be a price"),
@@ -105,12 +122,24 @@ def test_what_the_grammar_does_not_know_is_refused_in_one_sentence(setting: Any,
     assert "\n" not in str(error.value)
 
 
+def test_the_largest_and_the_finest_price_are_prices() -> None:
+    rules = parse({"a.example": "1000000", "b.example": "0.000000000001", "c.example": "0.0500000000000000"})
+    prices = [find(rules, (host,), ("m",), "image", None) for host in ("a.example", "b.example", "c.example")]
+    assert prices == [Decimal(1_000_000), Decimal("1E-12"), Decimal("0.05")]
+
+
+def test_a_password_in_a_wrong_host_is_not_repeated() -> None:
+    with pytest.raises(ConfigError) as error:
+        parse({"https://me:hunter2@a.example/gateway": "0.05"})
+    assert "hunter2" not in str(error.value)
+
+
 def test_the_example_in_the_docs_is_right() -> None:
     page = (Path(__file__).parents[2] / "docs" / "savings.md").read_text()
     example = page[page.index("    prices = {") : page.index("- A host is written")]
     rules = parse(ast.literal_eval(example.removeprefix("    prices = ").strip()))
-    assert find(rules, "api.reseller.example", ("m",), "image", None) == Decimal("0.05")
-    assert find(rules, "localhost", ("m",), "image", None) is None
-    assert find(rules, "api.other.example", ("gemini-3-pro-image",), "image", "2K") == Decimal("0.134")
-    assert find(rules, "api.other.example", ("gpt-image-1.5",), "text", None) == "list"
-    assert find(rules, "api.other.example", ("m",), "image", None) == Decimal("0.08")
+    assert find(rules, ("api.reseller.example",), ("m",), "image", None) == Decimal("0.05")
+    assert find(rules, ("localhost",), ("m",), "image", None) is None
+    assert find(rules, ("api.other.example",), ("gemini-3-pro-image",), "image", "2K") == Decimal("0.134")
+    assert find(rules, ("api.other.example",), ("gpt-image-1.5",), "text", None) == "list"
+    assert find(rules, ("api.other.example",), ("m",), "image", None) == Decimal("0.08")

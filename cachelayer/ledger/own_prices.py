@@ -1,32 +1,35 @@
 """The user's own prices: the grammar of the ``prices`` setting. Pure.
 
     prices = {HOST: RULE}
-    HOST   = "api.reseller.example" | "localhost:8080"            the host of the request, port included if
-    any RULE   = PRICE | "list" | {MODEL or "*": RULE below it}
+    HOST   = "api.reseller.example" | "localhost:8080" | "https://api.reseller.example"     as in the URL (core/host.py)
+    RULE   = PRICE | "list" | {MODEL or "*": RULE below it}
     below a model: PRICE | "list" | {OPERATION or "*": ...} or {SIZE or "*": PRICE | "list"}
     below an operation: PRICE | "list" | {SIZE or "*": PRICE | "list"}
-    PRICE  = USD per image: "0.05", an int, or a Decimal; never a float
+    PRICE  = USD per image: "0.05", an int, or a Decimal, of at most 12 decimals and $1,000,000; never a float
 
-The most specific rule that fits wins: an exact model before "*", then an exact operation before "*", then
-an exact size before "*". Where nothing fits, the host has no price of its own for that image.
+The most specific rule that fits wins: a host with its port before one without, then an exact model before "*", then an
+exact operation before "*", then an exact size before "*". Where nothing fits, the host has no price of its own for that
+image.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final, Literal, get_args
 
 from cachelayer.core.errors import ConfigError
+from cachelayer.core.host import place_of
 from cachelayer.core.model import Operation
+from cachelayer.core.money import LARGEST_USD, rounded
 
 ListPrice = Literal["list"]
 Rule = Decimal | ListPrice | Mapping[str, "Rule"]
 """A checked rule; tables have lower-case keys."""
 
 _OPERATIONS: Final = get_args(Operation)
-_HOST = re.compile(r"[a-z0-9._-]+(:[0-9]{1,5})?|\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 _AMOUNT = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
 
 
@@ -37,26 +40,51 @@ def parse(prices: Mapping[str, Any]) -> dict[str, Rule]:
             f'prices must be a table from host to price, such as {{"api.example": "0.05"}}, not {prices!r}'
         )
     rules: dict[str, Rule] = {}
-    for host, rule in prices.items():
-        name = str(host).lower().removesuffix(":443")
-        if not isinstance(host, str) or not _HOST.fullmatch(name):
-            raise ConfigError(f'prices: {host!r} is not a host or host:port, such as "api.example" or "localhost:8080"')
-        rules[name] = _rule(rule, f"prices[{host!r}]", ("model", "operation", "size"))
+    for written, rule in prices.items():
+        shown = _shown(written)
+        place = place_of(written) if isinstance(written, str) else None
+        if place is None:
+            raise ConfigError(
+                f'prices: {shown} is not a host, such as "api.example", "localhost:8080" or '
+                '"https://api.example"; a path does not belong to it'
+            )
+        name = place.host if place.port is None else f"{place.host}:{place.port}"
+        if name in rules:
+            raise ConfigError(f"prices names one host twice: {shown} is another spelling of {name!r}")
+        rules[name] = _rule(rule, f"prices[{shown}]", ("model", "operation", "size"))
     return rules
 
 
+def _shown(host: Any) -> str:
+    """A host for a message: what stands before an @ may be a password."""
+    return repr(host.rpartition("@")[2] if isinstance(host, str) else host)
+
+
 def find(
-    rules: Mapping[str, Rule], host: str, models: tuple[str, ...], operation: str, size: str | None
-) -> Rule | None:
+    rules: Mapping[str, Rule], hosts: tuple[str, ...], models: tuple[str, ...], operation: str, size: str | None
+) -> Decimal | ListPrice | None:
     """The price per image, or "list", that the user gave for this; None when he gave none.
 
-    models: the spellings of the model's name, the one to prefer first.
+    hosts, models: the spellings of the host's and the model's name, the one to prefer first.
     """
-    rule = rules.get(host.lower())
-    return None if rule is None else _find(rule, models, operation, size)
+    for host in hosts:
+        rule = rules.get(host)
+        if rule is not None and (found := _find(rule, models, operation, size)) is not None:
+            return found
+    return None
 
 
-def _find(rule: Rule, models: tuple[str, ...], operation: str, size: str | None) -> Rule | None:
+def as_argument(hosts: Iterable[str], price: str = "0.05") -> str:
+    """The setting to paste into a program, for hosts as reports name them."""
+    return f"Cache(prices={{{', '.join(f'{json.dumps(host)}: {json.dumps(price)}' for host in hosts)}}})"
+
+
+def as_toml(hosts: Iterable[str], price: str = "0.05") -> str:
+    """The same as the line to paste into cachelayer.toml."""
+    return f"prices = {{{', '.join(f'{json.dumps(host)} = {json.dumps(price)}' for host in hosts)}}}"
+
+
+def _find(rule: Rule, models: tuple[str, ...], operation: str, size: str | None) -> Decimal | ListPrice | None:
     if not isinstance(rule, Mapping):
         return rule
     for model in (*models, "*"):
@@ -66,7 +94,7 @@ def _find(rule: Rule, models: tuple[str, ...], operation: str, size: str | None)
     return None
 
 
-def _below_model(rule: Rule, operation: str, size: str | None) -> Rule | None:
+def _below_model(rule: Rule, operation: str, size: str | None) -> Decimal | ListPrice | None:
     if not isinstance(rule, Mapping):
         return rule
     for key in (operation, "*") if rule.keys() & set(_OPERATIONS) else ():
@@ -76,11 +104,12 @@ def _below_model(rule: Rule, operation: str, size: str | None) -> Rule | None:
     return None if rule.keys() & set(_OPERATIONS) else _below_operation(rule, size)
 
 
-def _below_operation(rule: Rule, size: str | None) -> Rule | None:
+def _below_operation(rule: Rule, size: str | None) -> Decimal | ListPrice | None:
     if not isinstance(rule, Mapping):
         return rule
     exact = None if size is None else rule.get(size.lower())
-    return rule.get("*") if exact is None else exact
+    found = rule.get("*") if exact is None else exact
+    return None if isinstance(found, Mapping) else found
 
 
 def _rule(rule: Any, where: str, levels: tuple[str, ...]) -> Rule:
@@ -111,7 +140,16 @@ def _price(price: Any, where: str) -> Decimal | ListPrice:
         raise ConfigError(f'{where} is a float, which cannot hold money exactly; quote it: "{price}"')
     if isinstance(price, bool) or not isinstance(price, str | int | Decimal):
         raise ConfigError(f'{where} must be a price per image in USD such as "0.05", or "list", not {price!r}')
-    text = format(price, "f") if isinstance(price, Decimal) else str(price).strip()
+    if isinstance(price, Decimal):
+        # Not of any exponent: written out in digits, 1E+999999999 takes a gigabyte.
+        text = format(price, "f") if price.is_finite() and abs(price.adjusted()) < 30 else str(price)
+    else:
+        text = str(price).strip()
     if not _AMOUNT.fullmatch(text):
         raise ConfigError(f'{where} must be a price per image in USD such as "0.05", or "list", not {price!r}')
-    return Decimal(text)
+    usd = Decimal(text)
+    if usd > LARGEST_USD:
+        raise ConfigError(f"{where} is above ${LARGEST_USD:,} for one image, not {text}")
+    if usd != rounded(usd):
+        raise ConfigError(f"{where} has more than 12 decimals, which no amount here has: {text}")
+    return usd

@@ -1,0 +1,99 @@
+"""How a host is spelled: the one place that says it, for ledger lines, reports and the settings that name hosts. Pure.
+
+A host is written as in the URL: lower case, its port only where it is not the scheme's own. Two spellings of one name
+(a trailing dot, an international name, the long form of an IPv6 address) are one. Keys go by scope, which always tells
+http from https (dialects/envelope.py).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+VERSION: Final = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
+"""A path segment that is an API version, which is no part of where an answer comes from."""
+
+_PORTS: Final = {"http": 80, "https": 443}
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where requests go, as somebody wrote it."""
+
+    host: str
+    """Lower case, in ASCII, an IPv6 address in brackets, no trailing dot."""
+    port: int | None
+    """As it was written, or the scheme's own where a scheme was; None where neither was."""
+
+
+def written_host(url: str) -> str:
+    """The host of an absolute http(s) URL as it stands there, ``host[:port]``; "" for any other text."""
+    try:
+        parts = urlsplit(url)
+        named, port = parts.hostname, parts.port
+    except ValueError:
+        return ""
+    own = _PORTS.get(parts.scheme)
+    if own is None or not named:
+        return ""
+    try:
+        host = _ascii(named)
+    except ValueError:  # no address and no name that DNS could hold; a client may call it all the same
+        host = f"[{named}]" if ":" in named else named
+    return host if port in (None, own) else f"{host}:{port}"
+
+
+def place_of(text: str) -> Place | None:
+    """What a setting names: a host, host:port, or the URL of one (with no more behind it than an API version).
+
+    None for anything else. Userinfo is dropped.
+    """
+    try:
+        parts = _split(text)
+        host, port = _ascii(parts.hostname or ""), parts.port
+    except ValueError:
+        return None
+    segments = [segment for segment in parts.path.split("/") if segment]
+    if parts.query or parts.fragment or len(segments) > 1 or any(not VERSION.fullmatch(one) for one in segments):
+        return None
+    if parts.scheme not in ("", *_PORTS) or not (host.startswith("[") or _NAME.fullmatch(host)):
+        return None
+    return Place(host, _PORTS.get(parts.scheme) if port is None else port)
+
+
+def spellings(host: str, scope: str) -> tuple[str, ...]:
+    """The names under which a setting may know a request's host, the most specific first: with its port, then as in
+    its URL.
+
+    scope: of the same request, which has every port but that of https.
+    """
+    place = place_of("https://" + scope.partition("/")[0])
+    return (host,) if place is None else (f"{place.host}:{place.port}", host)
+
+
+def _split(text: str) -> SplitResult:
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("no host has a blank")  # urlsplit would remove some of them
+    if "://" in text:
+        return urlsplit(text)
+    try:
+        return urlsplit(f"//[{ip_address(text)}]" if ":" in text else f"//{text}")
+    except ValueError:
+        return urlsplit(f"//{text}")
+
+
+def _ascii(host: str) -> str:
+    """A host in its one spelling. Raises ValueError for an address that is none."""
+    if ":" in host:
+        return f"[{ip_address(host)}]"
+    host = host.lower().rstrip(".")
+    if host.isascii():
+        return host
+    # Late: it reads tables of all of Unicode. httpx and requests spell names for the wire by the same library.
+    import idna
+
+    return idna.encode(host, uts46=True).decode("ascii")  # IDNAError is a ValueError

@@ -1,0 +1,171 @@
+"""One call of a flight: a forward, and what is its own. Its state lives here, what follows from it in flight.py.
+
+made -> begun -> waits for its lease -> cleared -> (connects, is sent, is silent, answers) -> answered -> landed
+
+A call may end at any of these: handed back (nothing was sent; who made it books his outcome himself), served (another
+call answered him), given up. Its event loop is held weakly: one that its program has dropped goes, and it with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cachelayer.core.effects import Landing
+from cachelayer.core.reasons import Reason
+
+if TYPE_CHECKING:
+    from cachelayer.runtime.flight import Flight
+    from cachelayer.runtime.seat import Seat
+
+SLOTS = 8
+"""Calls of a key that a machine may have under way: the first, then one after 1, 3, 7, ... times hedge_after."""
+TICK = 1.0
+"""Seconds between two looks at whether a call's event loop is alive, and at the store while a lease is waited for."""
+DEAF = 10.0
+"""Seconds after which an event loop that answers no call is taken for blocked; long enough for a loop that computes."""
+
+
+class GivenUp(Exception):
+    """The call was given up: nobody has waited for it for finish_timeout, or another one was answered long ago."""
+
+
+class Call:
+    """One forward within a flight, made by one caller.
+
+    loop: where it runs; None: in a thread. book: records the outcome of the request that made it, should the call be
+    given up: book(sent, served, left), as in `flow.no_answer`; left: how its maker left.
+    """
+
+    def __init__(
+        self,
+        credential: bytes,
+        loop: asyncio.AbstractEventLoop | None,
+        *,
+        finish_timeout: float,
+        hedge_after: float,
+        book: Callable[[bool, bool, Reason | None], None],
+    ) -> None:
+        self.credential, self.finish_timeout, self.hedge_after, self.book = (
+            credential,
+            finish_timeout,
+            hedge_after,
+            book,
+        )
+        self.flight: Flight | None = None
+        self.seat: weakref.ref[Seat] | None = None
+        self.in_thread = loop is None
+        self._loop = None if loop is None else weakref.ref(loop)
+        self.thread = threading.get_ident()
+        """Whose call it is: the thread that its loop belongs to."""
+        self.made = self.moved = time.monotonic()
+        self.begun = False
+        """Its thread or task runs."""
+        self.gone = False
+        """Its task was destroyed unfinished, with its loop."""
+        self.base, self.slot, self.waited = 0, -1, False
+        """Of the lease: the first slot it tries, the one it holds (-1: none), whether it had to wait."""
+        self.spare: list[int] = []
+        """Slots of calls of its flight that failed, held until it ends."""
+        self.waiting_since: float | None = None
+        self.cleared = False
+        """It may be, or has been, sent: its outcome is booked when it ends."""
+        self.sent = False
+        """The provider has all of it, and is silent or answers."""
+        self.paused = False
+        """Readers' timers stand still: it is connecting or being sent, under timeouts of its own."""
+        self._steps = 0
+        self.answered = False
+        """All has come, and is being judged and stored: nobody's leaving ends that any more."""
+        self.landing: Landing | None = None
+        """How it ended; its maker gets this unless another call has served him."""
+        self.left: Reason | None = None
+        self.served = False
+        """Another call's answer was its maker's too."""
+        self.handed_back = False
+        """Nothing was sent, and its maker is aboard: he books his outcome himself."""
+        self.unwanted_since: float | None = None
+        self.on_unwanted: weakref.ref[Callable[[], None]] | None = None
+        """Called, from any thread, when nobody waits for it any more."""
+        self._unbooked = [True]
+        self._heard: tuple[float, bool] = (0.0, True)
+
+    def claim(self) -> bool:
+        """True for the first who asks: he books the outcome of the request that made this call, and nobody else."""
+        try:
+            return self._unbooked.pop()
+        except IndexError:
+            return False
+
+    @property
+    def is_booked(self) -> bool:
+        """Whether somebody has claimed it."""
+        return not self._unbooked
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop it runs in; None: in a thread, or the loop is gone."""
+        return None if self._loop is None else self._loop()
+
+    def is_dead(self) -> bool:
+        """It can never go on: its loop was closed, or is gone."""
+        if self.in_thread:
+            return False
+        loop = self.loop
+        return self.gone or loop is None or loop.is_closed()
+
+    def is_running(self) -> bool:
+        """In a thread, or in a loop that runs now."""
+        loop = self.loop
+        return self.in_thread or (loop is not None and loop.is_running())
+
+    def stands_still(self, now: float) -> bool:
+        """It does not go on: its event loop was closed or stopped, or is deaf, or it was never launched."""
+        if self.is_dead() or (not self.begun and now - self.made > DEAF):
+            return True
+        loop = self.loop
+        if loop is None or loop is asyncio._get_running_loop():
+            return False
+        asked_at, heard = self._heard
+        if heard:
+            self._heard = (now, False)
+            try:
+                loop.call_soon_threadsafe(self._hear)
+            except RuntimeError:
+                return True
+            return False
+        return now - asked_at >= (DEAF if loop.is_running() else 2 * TICK)
+
+    def _hear(self) -> None:
+        self._heard = (0.0, True)
+
+    def how_left(self) -> Reason | None:
+        """How its maker left without an answer; None while he is aboard. Under the flight's lock."""
+        if self.left is not None:
+            return self.left
+        seat = None if self.seat is None else self.seat()
+        return Reason.CANCELLED if seat is None or seat.is_gone() else None
+
+    def step(self, now: float, *, paused: bool) -> bool:
+        """It moved; whether something of the answer came. Under the flight's lock."""
+        # Sent, then the first read begins; whatever follows says that something came.
+        self._steps = 0 if paused else self._steps + 1
+        self.paused, self.sent, self.moved = paused, not paused, now
+        return self._steps > 2
+
+    def wait_for_lease(self, now: float) -> float:
+        """Seconds that it has waited for its lease."""
+        if self.waiting_since is None:
+            self.waiting_since = now
+        return now - self.waiting_since
+
+    def slots(self, now: float) -> range:
+        """The slots of the lease that it may try by now: its own clock, each further slot after twice as long."""
+        waited, end = self.wait_for_lease(now), self.base + 1
+        while end < SLOTS and waited >= self.hedge_after * (2**end - 2**self.base):
+            end += 1
+        return range(self.base, min(end, SLOTS))
