@@ -22,7 +22,7 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
         try:
-            super().log(level, msg, *args, **kwargs)
+            super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})  # the line that speaks, and not this one
         except Exception:
             return
 
