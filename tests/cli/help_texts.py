@@ -18,8 +18,8 @@ Made from what the commands declare (`python -m tests.cli.help_texts > docs/cli.
 
 - The options `--path` and `--json` stand before or after the command.
 - Exit codes: 0 done; 1 a problem was found (no such key, a damaged store, no such folder, a call of the demo that
-  failed, a `purge` that was answered with no); 2 bad usage or settings; 130 Ctrl-C. A difference that `diff` finds is an
-  answer, not a problem: 0. Warnings of `doctor` are none either.
+  failed, a `purge` that was answered with no); 2 bad usage or settings; 130 Ctrl-C. A difference that `diff` finds is
+  an answer, not a problem: 0. Warnings of `doctor` are none either.
 - An error is one sentence on stderr. Results go to stdout; colour only to a terminal, and not with `NO_COLOR` set.
 - Nothing is cut: in a narrow terminal the columns of a row stand below each other. In a pipe a row is one line, unless
   `COLUMNS` says how wide it may be.
