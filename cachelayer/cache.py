@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -58,8 +57,8 @@ class Cache:
     """A cache in a folder of this machine, safe for threads, tasks and processes at once.
 
     Every argument may also come from a CACHELAYER_<NAME> variable or from cachelayer.toml, in this order.
-    Raises ConfigError for a wrong setting. A folder that cannot be used is no error: requests are forwarded, with one
-    warning on the logger `cachelayer`.
+    Raises ConfigError for a wrong setting. A folder that cannot be used, or had, is no error: requests are forwarded,
+    with one warning on the logger `cachelayer`.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Cache:
     ) -> None:
         """
         path: folder of store and ledger; default: the user's cache folder.
-        size_limit: bound on stored bytes, entries and blobs together ("10GB", "500MiB", or bytes).
+        size_limit: what the folder may take on disk besides the ledger ("10GB", "500MiB", or bytes); docs/storage.md.
         ttl: how long an entry is served (seconds, or "1h", "30d"); default: until it is evicted.
         namespace: a wall; entries of one are invisible to another.
         operations: what is cached, of "image", "text", "embedding".
@@ -100,6 +99,7 @@ class Cache:
         """
         from cachelayer.runtime import exit as program_end
         from cachelayer.settings import load_settings, source_of
+        from cachelayer.stores.place import Place
 
         self.settings: Settings = load_settings(
             path=path,
@@ -118,11 +118,8 @@ class Cache:
             drain_on_sigterm=drain_on_sigterm,
             disabled=disabled,
         )
-        try:
-            # Absolute now: a program that changes its working folder goes on with the same store.
-            self.path = self.settings.path.expanduser().absolute()
-        except (RuntimeError, OSError) as error:  # no such user; no working folder
-            raise ConfigError(f"setting 'path' is wrong: {error}") from None
+        self._place = Place(self.settings.path)
+        self.path = self._place.path
         self.drain_timeout = self.settings.drain_timeout
         try:
             self._engine = self._open()
@@ -158,9 +155,7 @@ class Cache:
             flights_of(folder),
         )
         engine.disabled = self.settings.disabled
-        if folder != self.path:
-            # Not at close(): what is asked later is recorded too, as BYPASS.
-            weakref.finalize(engine, _remove, folder, os.getpid())
+        engine.book_evicted()  # what went because the limit was lowered
         return engine
 
     def _open_tier(self) -> tuple[Tier, Path]:
@@ -170,22 +165,26 @@ class Cache:
         from cachelayer.stores.local import open_local
 
         def open_store() -> Store:
+            self._place.check()
             return open_local(self.path, size_limit=self.settings.size_limit)
 
+        fault: Exception | None = None
         try:
-            return Tier("local", open_store()), self.path
-        except (NewerFormat, NotAStore) as error:
-            # Somebody else's folder: nothing at all may be written there.
-            logger.warning(
-                "the store in %s is not there: %s; requests are forwarded without it, and this program's own outcomes "
-                "are kept only until it ends",
-                self.path,
-                error,
-            )
-            return Tier("local", None), _makeshift()
+            tier = Tier("local", open_store())
         except Exception as error:  # whatever a store may raise, the calls go on without it
-            logger.warning("the store in %s is not there: %s; requests are forwarded without it", self.path, error)
-            return Tier("local", None, reopen=open_store), self.path
+            # What is somebody else's stays so; what is not there yet may come.
+            fault, foreign = error, isinstance(error, NewerFormat | NotAStore)
+            tier = Tier("local", None, reopen=None if foreign else open_store)
+        folder = self._place.for_outcomes(fault)
+        if fault is not None or folder != self.path:
+            logger.warning(
+                "%s%s",
+                f"the ledger in {self.path} cannot be written"
+                if fault is None
+                else f"the store in {self.path} is not there: {fault}; requests are forwarded without it",
+                "" if folder == self.path else "; this program's own outcomes are kept only until it ends",
+            )
+        return tier, folder
 
     def wrap(self, client: C) -> C:
         """A cached twin of a client, of the same type; the given one is not changed, is kept alive, shares its pool.
@@ -199,29 +198,35 @@ class Cache:
         return twin
 
     def stats(self) -> Stats:
-        """The totals of the whole store, by its ledger: every process that ever used the folder counts.
+        """The totals of the whole store, by its ledger: every process that ever used the folder counts. Of this process
+        alone where the folder cannot be written.
 
-        Raises CachelayerError when the ledger cannot be read: there are no totals then, and zeros would be a lie.
+        Raises CachelayerError when ledger or store cannot be read, and when outcomes can be kept nowhere: there are no
+        totals then, and zeros would be a lie.
         """
         from cachelayer.core.errors import LedgerError
         from cachelayer.ledger.reports import totals
+        from cachelayer.stores.place import NOWHERE
 
         self._engine.flights.sweep()
+        if self._engine.folder == NOWHERE and not self.settings.disabled:
+            raise LedgerError("this program's outcomes are lost: neither its cache folder nor a temporary one is there")
+        sizes = self._sizes()  # first: a store of a newer version is not to be touched, its ledger neither
         try:
-            return totals(self._engine.ledger, store_sizes=self._sizes())
+            return totals(self._engine.ledger, store_sizes=sizes)
         except LedgerError:
             # Damage found by reading has been moved aside; what is left can be read.
-            return totals(self._engine.ledger, store_sizes=self._sizes())
+            return totals(self._engine.ledger, store_sizes=sizes)
 
     def _sizes(self) -> tuple[int, int, int]:
+        from cachelayer.stores.local import sizes_in
+
         store = self._engine.tier.store
-        if store is None:
-            return 0, 0, 0
-        try:
+        if store is not None and not self._closed:
             return store.sizes()
-        except Exception as error:
-            self._engine.fault("measure the store", error)
-            return 0, 0, 0
+        if store is None and self._engine.folder != self.path:
+            return 0, 0, 0  # not there, and the outcomes are this process's own
+        return sizes_in(self.path)
 
     def explain(self, request: Request) -> Explanation:
         """What the cache makes of a request, without sending it."""
@@ -316,22 +321,6 @@ class Cache:
 
     def __repr__(self) -> str:
         return f"Cache(path={json.dumps(str(self.path))}, namespace={self.settings.namespace!r})"
-
-
-def _makeshift() -> Path:
-    import tempfile
-
-    try:
-        return Path(tempfile.mkdtemp(prefix="cachelayer-"))
-    except OSError:
-        return Path(os.devnull)  # nothing can be made in there: outcomes are lost, with one warning
-
-
-def _remove(folder: Path, pid: int) -> None:
-    import shutil
-
-    if os.getpid() == pid:  # a forked child may end before us
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 _default: Cache | None = None

@@ -94,7 +94,44 @@ def _folder(value: Any) -> Any:
     # An empty path is the working folder to pathlib, and an unset variable to whoever wrote it.
     if isinstance(value, str) and (not value.strip() or "\0" in value):
         raise ValueError(f"{value!r} is no path")
-    return value
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    # Before pathlib has seen it, which makes "./~a" and "~a" one. This is the only place where anything in a path is
+    # expanded: a $ is a $.
+    return expanded(text) if isinstance(text, str) else value
+
+
+def expanded(text: str) -> Path | None:
+    """The path with its ~ replaced; None where this user has no home folder. Raises ValueError for a user whom nobody
+    knows."""
+    user, _, rest = text.partition("/")
+    if not user.startswith("~"):
+        return Path(text)
+    # Not os.path.expanduser, for which an empty HOME makes "~/x" to "/x".
+    home = os.environ.get("HOME", "") if user == "~" else ""
+    if not os.path.isabs(home):
+        home = _home_by_the_books(user[1:])
+    if os.path.isabs(home):
+        return Path(home, rest)
+    if user == "~":
+        return None  # not wrong in itself: under `docker run -u 12345` it is the rule
+    raise ValueError(f"there is no user {user[1:]!r} with a home folder")
+
+
+def _home_by_the_books(user: str) -> str:
+    import pwd  # not everywhere, and nobody but a ~ needs it
+
+    try:
+        return pwd.getpwnam(user).pw_dir if user else pwd.getpwuid(os.getuid()).pw_dir
+    except (KeyError, ValueError):  # no such user; a name that cannot be one
+        return ""
+
+
+def _default_folder() -> Path | None:
+    try:
+        folder = user_cache_path("cachelayer", appauthor=False)
+    except RuntimeError:  # neither HOME nor XDG_CACHE_HOME nor an entry in the list of users
+        return None
+    return folder if folder.is_absolute() else None
 
 
 Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
@@ -118,12 +155,10 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    path: Annotated[Path, BeforeValidator(_folder)] = Field(
-        default_factory=lambda: user_cache_path("cachelayer", appauthor=False)
-    )
-    """Folder of the store and the ledger."""
+    path: Annotated[Path | None, BeforeValidator(_folder)] = Field(default_factory=_default_folder)
+    """Folder of the store and the ledger; None: this user has no home folder for one."""
     size_limit: Size = 10 * 10**9
-    """Bound on the bytes of entries and blobs, by least recent use."""
+    """Bound on what the folder takes on disk besides the ledger, by least recent use."""
     ttl: Duration | None = None
     """How long an entry is served; None keeps it until it is evicted."""
     namespace: str = Field(default="default", min_length=1, max_length=200)
@@ -160,7 +195,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        # Not Path.is_file(), which raises where the working folder may not be entered (root's, for another user).
+        toml = TomlConfigSettingsSource(settings_cls, _FILE if os.path.isfile(_FILE) else None)
+        return init_settings, env_settings, toml
 
     def rules(self) -> Rules:
         """What the runtime goes by."""
@@ -268,7 +305,10 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _file() -> Path:
-    return Path(_FILE).absolute()
+    try:
+        return Path(_FILE).absolute()
+    except OSError:  # the working folder is gone
+        return Path(_FILE)
 
 
 def _from(name: str, given: Collection[str]) -> str:

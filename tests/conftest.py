@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, settings
 import cachelayer
 from cachelayer.simulator import Simulator
 
+# The suite also runs beside four others: how long an example takes says nothing there.
+settings.register_profile("cachelayer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cachelayer")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     # Started from a script's background, or below `trap "" INT`. Children would inherit it, and those that tests send a
     # Ctrl-C would never end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# The suite also runs beside four others: how long an example takes says nothing there.
-settings.register_profile("cachelayer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("cachelayer")
 
 
 @pytest.fixture(autouse=True)

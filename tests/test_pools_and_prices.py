@@ -75,6 +75,27 @@ def test_the_reseller_first_then_the_official_host(folder: Path, official: Simul
     assert (stats.saved_usd, stats.estimated) == (Decimal("0.233"), 2)  # what was booked stays
 
 
+def test_who_joins_the_flight_of_a_named_pool_saves_his_own_price(
+    folder: Path, official: Simulator, cheap: Simulator
+) -> None:
+    official.hold()
+    pools = [["name:both", host(official), host(cheap)]]
+    prices = {host(official): "0.133", host(cheap): "0.05"}
+    with (
+        cachelayer.Cache(path=folder, pools=pools, prices=prices) as cache,
+        cache.wrap(httpx.Client(timeout=60)) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        first = pool.submit(client.post, official.url + PATH, json=body())
+        official.wait_for_calls(1)
+        second = pool.submit(client.post, cheap.url + PATH, json=body())
+        official.release()
+        said = [one.result().headers.get("x-cachelayer-saved-usd") for one in (first, second)]
+        stats = cache.stats()
+    assert (official.calls, cheap.calls, said) == (1, 0, [None, "0.05"])
+    assert (stats.spent_usd, stats.saved_usd, stats.estimated) == (Decimal("0.133"), Decimal("0.05"), 0)
+
+
 def test_a_price_named_later_reaches_old_estimates_at_the_next_hit(folder: Path, simulator: Simulator) -> None:
     with cachelayer.Cache(path=folder) as cache:
         (_, listed) = ask(cache, simulator, 2)

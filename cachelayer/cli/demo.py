@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from cachelayer.cli.demo_asks import draw
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import dollars, duration, number, percent
+from cachelayer.cli.places import folder_of
 from cachelayer.cli.reader import Reader
-from cachelayer.cli.report import Report, as_document, collect, headline, show
+from cachelayer.cli.report import Report, collect, headline, show
 from cachelayer.cli.screen import console, print_json
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.reports import report_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +126,7 @@ def _make_calls(screen: Console, folder: Path, asks: list[Ask], shown: Shown, la
             with Reader(folder) as reader:
                 sizes = reader.sizes()
             report = collect(ledger, by="model", since=begin, sizes=sizes)
-            document = as_document(ledger, by="model", since=begin, sizes=sizes)
+            document = report_json(ledger, by="model", since=begin, store_sizes=sizes)
             told = demo_told.look(cache, clients, shown)
             clients.close()
         return Seen(report, document, told, simulator.calls, simulator.billed_usd, took)
@@ -150,9 +153,17 @@ def _folder(path: Path | None) -> Path:
     """The demo's own folder. Raises Failure for one that holds something else: the demo never mixes with real work."""
     from platformdirs import user_cache_path
 
+    from cachelayer.settings import expanded
+
     if path is None:
-        path = user_cache_path("cachelayer-demo", appauthor=False)
-    folder = path.expanduser().absolute()
+        with suppress(RuntimeError):  # no home folder; folder_of says so
+            path = user_cache_path("cachelayer-demo", appauthor=False)
+    else:
+        try:
+            path = expanded(str(path))
+        except ValueError as error:
+            raise Failure(str(error), USAGE) from None
+    folder = folder_of(path)
     if not folder.exists():
         return folder
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):

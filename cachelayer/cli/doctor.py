@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from cachelayer.cli.failure import FOUND
+from cachelayer.cli.failure import FOUND, Failure
 from cachelayer.cli.format import number, size, visible
-from cachelayer.cli.places import settings_for
+from cachelayer.cli.places import folder_of, settings_for
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, print_json
 from cachelayer.cli.tables import show_grid
@@ -77,7 +77,11 @@ def examine(path: Path | None) -> Iterator[Check]:
         yield Check("settings", "problem", str(error), "correct it, or take it away")
         return
     yield from _settings(settings, path)
-    folder = settings.path.expanduser().absolute()
+    try:
+        folder = folder_of(settings.path)
+    except Failure as failure:
+        yield Check("folder", "problem", str(failure))
+        return
     if not os.path.lexists(folder):
         yield _absent(folder)
         return

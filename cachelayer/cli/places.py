@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cachelayer.cli.failure import Failure
+from cachelayer.cli.failure import USAGE, Failure
+from cachelayer.core.errors import StoreError
+from cachelayer.stores.place import Place
 
 if TYPE_CHECKING:
     from cachelayer.settings import Settings
@@ -18,9 +20,19 @@ def settings_for(path: Path | None) -> Settings:
     return load_settings(path=path)
 
 
+def folder_of(path: Path | None) -> Path:
+    """The folder under a path of the settings, there or not. Raises Failure where there is none to be had."""
+    place = Place(path)
+    try:
+        place.check()
+    except StoreError as error:
+        raise Failure(str(error), USAGE) from None
+    return place.path
+
+
 def existing_folder(path: Path | None) -> Path:
     """The folder of the store. Raises Failure when it is not there; it is never made here."""
-    folder = settings_for(path).path.expanduser()
+    folder = folder_of(settings_for(path).path)
     if not folder.is_dir():
         raise Failure(f"there is no folder {folder}: nothing has been cached there yet")
     return folder

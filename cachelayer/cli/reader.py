@@ -14,7 +14,7 @@ from pathlib import Path
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.core.entry import Broken, Entry, decode
 from cachelayer.core.errors import StoreError
-from cachelayer.stores import folder
+from cachelayer.stores import folder, space
 from cachelayer.stores.blobs import BlobFiles, Unfit
 from cachelayer.stores.index import Index, Refused
 from cachelayer.stores.verify import Problem, find_problems
@@ -42,13 +42,9 @@ class Reader:
             raise StoreError(f"the index cannot be read: {error}") from error
 
     def sizes(self) -> tuple[int, int, int]:
-        """(entries, blobs, bytes of both)."""
+        """(entries, blobs, bytes on disk as size_limit counts them)."""
         with self._reading() as sql:
-            entries, blobs, size = sql.execute(
-                "SELECT (SELECT count(*) FROM Entry), (SELECT count(*) FROM Blob),"
-                " (SELECT bytes FROM Held) - (SELECT ifnull(sum(bytes), 0) FROM Reservation)"
-            ).fetchone()
-        return entries, blobs, size
+            return space.sizes(sql, self.files.folder)
 
     def newest(self, limit: int) -> list[tuple[str, Entry | None]]:
         """(key, entry) of the newest entries; None where the record is damaged."""
@@ -105,8 +101,7 @@ class Reader:
 
     def problems(self) -> list[Problem]:
         """What is wrong with the content, every byte read."""
-        with self._reading() as sql:
-            return find_problems(sql, self.files, deep=True)
+        return find_problems(self._reading, self.files, deep=True)
 
     def close(self) -> None:
         """Let go of the index."""

@@ -71,6 +71,7 @@ def transports(module: ModuleType) -> Transports:
                     if not isinstance(reply, PassThrough):
                         return response_of(module, reply, request)
                     through = reply
+            through = self._engine.begin_pass(through)
             try:
                 response = self._inner.handle_request(request)
             except BaseException:  # a cancelled request counts too
@@ -111,6 +112,7 @@ def transports(module: ModuleType) -> Transports:
                     if not isinstance(reply, PassThrough):
                         return response_of(module, reply, request)
                     through = reply
+            through = self._engine.begin_pass(through)
             try:
                 response = await self._inner.handle_async_request(request)
             except BaseException:  # a cancelled request counts too

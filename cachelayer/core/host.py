@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -65,6 +66,7 @@ def place_of(text: str) -> Place | None:
     return Place(host, _PORTS.get(parts.scheme) if port is None else port)
 
 
+@lru_cache(maxsize=256)
 def spellings(host: str, scope: str) -> tuple[str, ...]:
     """The names under which a setting may know a request's host, the most specific first: with its port, then as in
     its URL.

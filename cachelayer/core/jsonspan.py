@@ -52,11 +52,13 @@ def parse(
     lex_from: int = LEX_FROM,
     shortest: int = SHORTEST,
     fraction: Fraction = finite,
+    lenient: bool = False,
 ) -> Json:
     """The value of a JSON document in UTF-8; strings accepted by ``take`` are replaced by its objects, numbers with a
     fraction or exponent are read by ``fraction`` (which may raise ValueError).
 
-    Raises Malformed. Integers are exact. Takes time linear in the size of the body.
+    lenient: lone surrogates, NaN and Infinity are let through, as Python's own parser does. Raises Malformed. Integers
+    are exact. Takes time linear in the size of the body.
 
     Why cutting is sound. A gap between two quotation marks, the first not behind a backslash, is either the inside of
     a string, or what stands between two strings. In valid JSON the latter holds a comma or colon and begins like a
@@ -68,11 +70,11 @@ def parse(
     if take is not None and len(body) >= lex_from:
         skeleton = _cut(body, take, shortest, taken)
     if not taken:
-        return _strict(body, {}, fraction)
+        return _strict(body, {}, fraction, lenient)
     try:
-        return _strict(skeleton, taken, fraction)
+        return _strict(skeleton, taken, fraction, lenient)
     except _Odd:
-        return _strict(body, {}, fraction)
+        return _strict(body, {}, fraction, lenient)
 
 
 def _cut(body: bytes, take: Take, shortest: int, taken: dict[str, object]) -> bytes:
@@ -100,7 +102,7 @@ def _cut(body: bytes, take: Take, shortest: int, taken: dict[str, object]) -> by
     return b"".join(pieces)
 
 
-def _strict(document: bytes, taken: dict[str, object], fraction: Fraction) -> Json:
+def _strict(document: bytes, taken: dict[str, object], fraction: Fraction, lenient: bool) -> Json:
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(members)
         if len(result) != len(members):
@@ -113,12 +115,12 @@ def _strict(document: bytes, taken: dict[str, object], fraction: Fraction) -> Js
         value = json.loads(
             document.decode(),
             object_pairs_hook=pairs,
-            parse_constant=_refuse,
+            parse_constant=fraction if lenient else _refuse,
             parse_int=_integer,
             parse_float=fraction,
         )
-        if _SURROGATE_ESCAPE.search(document):
-            json.dumps(value, ensure_ascii=False, default=str).encode()
+        if not lenient and _SURROGATE_ESCAPE.search(document):
+            json.dumps(value, ensure_ascii=False).encode()
         return _fill(value, taken) if taken else value
     except Malformed:
         raise

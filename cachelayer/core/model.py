@@ -197,7 +197,7 @@ class Span:
     start: int
     end: int
     mime: str
-    """As the answer names it, ``application/octet-stream`` when it does not."""
+    """By its content; as the answer names it where that is no known image, else ``application/octet-stream``."""
     image: bool
     """One of the images that were paid for (not a thought's draft, not a signature)."""
 
@@ -208,8 +208,9 @@ class Reading:
 
     refusal: str | None
     """None: good, may be stored. Else the reason: ``status-429``, ``blocked``, ``truncated``, ``no-image``,
-    ``incomplete``, ``image-url``."""
+    ``incomplete``, ``not-an-image``, ``image-url``."""
     images: int = 0
+    """Images that were delivered whole, in an answer that is not good too: they were paid for."""
     usage: Usage | None = None
     spans: tuple[Span, ...] = ()
     """In body order, none overlapping; only strings of 1 KB and more are worth a blob."""
@@ -289,6 +290,8 @@ class Event:
     """Entries found damaged on the way."""
     normalized: tuple[str, ...] = ()
     tags: tuple[str, ...] = field(default=())
+    call: str | None = None
+    """The id under which the ledger knows that its forward was begun; None when it does not."""
 
 
 Json = Any

@@ -16,6 +16,9 @@ from cachelayer.core.reasons import Reason
 HANDOVER_WAIT = 1.0
 """Seconds that an answer waits for its entry to be committed (DESIGN section 3, rule 5)."""
 
+CLOCK_LEEWAY = 60.0
+"""Seconds by which an entry may be younger than now: clocks are set right by this much while a program runs."""
+
 # An entry answers other callers, over other connections, later: it keeps neither what belonged to one caller or one
 # connection nor what was true only then. content-encoding, content-length and the digests describe bytes that are not
 # kept. Whose account it was (openai-organization comes back with every answer), and credentials that a gateway echoes,
@@ -68,7 +71,12 @@ def is_servable(entry: Entry, asked: Asked, key: str | None = None) -> bool:
 
 
 def is_fresh(entry: Entry, now: float, ttl: float | None) -> bool:
-    """Whether an entry may still be served: neither its own expiry nor today's ttl (seconds) has passed."""
+    """Whether an entry may still be served: neither its own expiry nor today's ttl (seconds) has passed.
+
+    The age of an entry from the future is unknown: a clock was wrong, then or now. Where age counts, it is too old.
+    """
+    if entry.created > now + CLOCK_LEEWAY and not (entry.expires is None and ttl is None):
+        return False
     if entry.expires is not None and now >= entry.expires:
         return False
     return ttl is None or now < entry.created + ttl

@@ -66,6 +66,11 @@ class Reason(StrEnum):
         "the answer has fewer images than were asked for",
         "say in the prompt that an image is wanted, or ask again",
     )
+    NOT_AN_IMAGE = (
+        "not-an-image",
+        "what came as an image is none, or not a whole one",
+        "look at the answer: an error page, or an image cut short",
+    )
     INCOMPLETE = "incomplete", "the answer broke off", "ask again"
     IMAGE_URL = (
         "image-url",
@@ -92,6 +97,11 @@ class Reason(StrEnum):
         "abandoned",
         "the call was given up after all its callers had left",
         "raise the setting finish_timeout, or drain_timeout where the program ended",
+    )
+    LOST = (
+        "lost",
+        "the program was killed while the call was under way; what it cost is not known",
+        "let the program end in its own time: close() waits for answers that are paid for",
     )
     INTERNAL_ERROR = (
         "internal-error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from cachelayer.core.host import VERSION
 from cachelayer.core.model import Json
 
+_UNSENDABLE = re.compile(r"[\0- ]")
 _LOCATIONS: Final = "locations"
 _NAME: Final = "name:"
 _POOL: Final = "$pool"
@@ -31,7 +33,7 @@ class Target:
 def target_of(url: str) -> Target | None:
     """None for what is not an absolute http(s) URL."""
     # urlsplit drops tabs and line breaks wherever they stand, so that two URLs would become one; none can be sent.
-    if min(url, default="") <= " ":
+    if _UNSENDABLE.search(url):
         return None
     try:
         parts = urlsplit(url)

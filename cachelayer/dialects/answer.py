@@ -4,6 +4,7 @@ names.
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -11,11 +12,10 @@ from typing import Final
 
 from cachelayer.core.jsonspan import Malformed, parse
 from cachelayer.core.model import Answer, Json, Span
-from cachelayer.dialects import media
+from cachelayer.dialects.pictures import Delivered, Piece, answer_taker
 
 WORTH_A_BLOB: Final = 1_024
 """Characters. Shorter strings stay text in the entry."""
-_UNNAMED: Final = "application/octet-stream"
 _HUMP: Final = re.compile("[A-Z]")
 
 
@@ -23,32 +23,31 @@ _HUMP: Final = re.compile("[A-Z]")
 class Opened:
     """An answer's body, parsed, and the long strings in it."""
 
-    document: Json
-    pieces: tuple[media.Piece, ...]
+    document: dict[str, Json]
+    pieces: tuple[Piece, ...]
+    _shift: int
 
-    def spans(self, images: dict[int, str]) -> tuple[Span, ...]:
-        """The spans in body order. images: where an image that was paid for begins -> its type."""
-        return tuple(
-            piece.span(images.get(piece.start, piece.mime or _UNNAMED), image=piece.start in images)
-            for piece in self.pieces
-            if piece.canonical
-        )
+    def spans(self, delivered: Delivered) -> tuple[Span, ...]:
+        """The spans in body order; those of whole images that were delivered are marked."""
+        return delivered.spans(self.pieces, self._shift)
 
 
 def open_body(answer: Answer) -> Opened | None:
-    """None for what is no whole JSON object."""
-    pieces: list[media.Piece] = []
+    """None for what is no whole JSON object. A byte order mark before it is passed over, as clients do."""
+    body = answer.body.removeprefix(codecs.BOM_UTF8)
+    pieces: list[Piece] = []
     try:
         document = parse(
-            answer.body,
-            media.answer_taker(answer.body, pieces),
+            body,
+            answer_taker(body, pieces),
             lex_from=WORTH_A_BLOB,
             shortest=WORTH_A_BLOB,
             fraction=_exact,
+            lenient=True,
         )
     except (Malformed, MemoryError):
         return None
-    return Opened(document, tuple(pieces)) if isinstance(document, dict) else None
+    return Opened(document, tuple(pieces), len(answer.body) - len(body)) if isinstance(document, dict) else None
 
 
 def _exact(text: str) -> Decimal:
@@ -67,13 +66,6 @@ def either(fields: dict[str, Json], camel: str) -> Json:
 
 def _snake(hump: re.Match[str]) -> str:
     return f"_{hump[0].lower()}"
-
-
-def is_image_data(value: Json) -> bool:
-    """Whether a value is base64 of at least one byte."""
-    if isinstance(value, media.Piece):
-        return value.mime is None
-    return isinstance(value, str) and media.decode(value.encode("utf-8", "surrogatepass")) is not None
 
 
 def mapping(value: Json) -> dict[str, Json]:

@@ -102,14 +102,17 @@ def _is_host_of(url: str, host: str) -> bool:
     """Whether a host header repeats the URL. Behind one address another name may be another provider."""
     if _HOST.fullmatch(host) is None:
         return False
-    own, named = target_of(url), target_of(f"{url.partition('://')[0]}://{host}")
+    scheme, _, rest = url.partition("://")
+    if rest.startswith(host) and rest[len(host) : len(host) + 1] in ("/", "?", ""):
+        return True  # letter by letter, as clients send it: no need to take it apart
+    own, named = target_of(url), target_of(f"{scheme}://{host}")
     return own is not None and named == Target(own.host, "", ())
 
 
 def admits_json(accept: str) -> bool:
     """Whether an ``accept``, its lines joined, lets the answer be JSON (RFC 9110, 12.5.1: the most specific range that
     fits decides). An empty one asks for nothing. What cannot be read, or asks for a profile of JSON, does not."""
-    if not accept.strip(" \t,"):
+    if accept in ("*/*", "application/json") or not accept.strip(" \t,"):
         return True
     best = (-1, 0.0)
     for item in accept.split(","):

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from cachelayer.core.model import Answer, Asked, Json, Reading
 from cachelayer.core.reasons import Reason, status_reason
-from cachelayer.dialects.answer import either, is_image_data, listing, mapping, open_body
+from cachelayer.dialects import verdict
+from cachelayer.dialects.answer import either, listing, mapping, open_body
 from cachelayer.dialects.gemini_usage import usage_of
-from cachelayer.dialects.media import Piece
+from cachelayer.dialects.pictures import Delivered, container_in
 from cachelayer.dialects.usage import cost_of, name_of
 
-_BLOCKED: Final = frozenset(
-    {
-        "SAFETY",
-        "RECITATION",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
-        "SPII",
-        "IMAGE_SAFETY",
-        "IMAGE_PROHIBITED_CONTENT",
-        "IMAGE_RECITATION",
-        "MODEL_ARMOR",
-        "ESCALATION",
-    }
-)
-"""Finish reasons that say the answer was withheld (google-genai 3.6.1, types.py, FinishReason)."""
-_NO_IMAGE: Final = frozenset({"NO_IMAGE", "IMAGE_OTHER"})
+_ANY_TYPE: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+"""Types that say nothing: what is asked for as an image and comes as one of them claims to be one."""
+_CONTENT: Final = frozenset({"content", "candidates"})
+_OF_A_PART: Final = frozenset({"text", "functionResponse", "function_response", "codeExecutionResult"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One of the answers in an answer."""
+
+    images: int
+    """Delivered whole."""
+    against: Reason | None
+    has_finished: bool
+    """Whether it says how it ended."""
+    says: bool
+    """Whether it holds more than thoughts."""
 
 
 def read(asked: Asked, answer: Answer) -> Reading:
@@ -35,61 +38,65 @@ def read(asked: Asked, answer: Answer) -> Reading:
     if opened is None:
         return Reading(status_reason(answer.status) if answer.status != 200 else Reason.INCOMPLETE)
     document = opened.document
-    candidates = [mapping(candidate) for candidate in listing(document.get("candidates"))]
-    images: dict[int, str] = {}
-    counts = []
-    by_url = False
-    for candidate in candidates:
-        found = 0
-        for part in listing(mapping(candidate.get("content")).get("parts")):
-            by_url = by_url or bool(mapping(part).get("fileData"))
-            blob = mapping(mapping(part).get("inlineData"))
-            mime = blob.get("mimeType")
-            if not isinstance(mime, str) or not mime.startswith("image/") or part.get("thought") is True:
-                continue
-            data = blob.get("data")
-            if not is_image_data(data):
-                found = -1
-                break
-            found += 1
-            if isinstance(data, Piece):
-                images[data.start] = mime
-        counts.append(found)
+    delivered = Delivered()
+    candidates = [_candidate(asked, mapping(one), delivered) for one in listing(document.get("candidates"))]
     block = either(document, "usageMetadata")
     return Reading(
-        refusal=_refusal(asked, answer, document, candidates, counts, by_url),
-        images=sum(found for found in counts if found > 0),
+        refusal=_refusal(asked, answer, document, candidates, delivered),
+        images=delivered.whole,
         usage=usage_of(block),
-        spans=opened.spans(images),
+        spans=opened.spans(delivered),
         model=name_of(either(document, "modelVersion")),
         cost=cost_of(answer, block),
     )
 
 
+def _candidate(asked: Asked, fields: dict[str, Json], delivered: Delivered) -> _Candidate:
+    before = delivered.whole
+    says = False
+    against: list[Reason | None] = [*verdict.of_fields(fields, without=_CONTENT)]
+    for part in map(mapping, listing(mapping(fields.get("content")).get("parts"))):
+        if part.get("thought") is True:
+            continue
+        says = True
+        against += verdict.of_fields(part, without=_OF_A_PART)
+        delivered.links += bool(either(part, "fileData"))
+        blob = mapping(either(part, "inlineData"))
+        if blob and _is_claimed_image(asked, blob):
+            delivered.add(blob.get("data"))
+    finish = either(fields, "finishReason")
+    has_finished = isinstance(finish, str) and finish != "" and not verdict.is_unspecified(finish)
+    return _Candidate(delivered.whole - before, verdict.worst(against), has_finished, says)
+
+
+def _is_claimed_image(asked: Asked, blob: dict[str, Json]) -> bool:
+    """Whether a blob is an image by its content, or claims to be one."""
+    said = either(blob, "mimeType")
+    mime = said.strip().lower() if isinstance(said, str) else ""
+    if mime.startswith("image/") or (mime in _ANY_TYPE and asked.operation == "image"):
+        return True
+    return container_in(blob.get("data"))[1] is not None
+
+
 def _refusal(
-    asked: Asked, answer: Answer, document: Json, candidates: list[dict[str, Json]], counts: list[int], by_url: bool
+    asked: Asked, answer: Answer, document: dict[str, Json], candidates: list[_Candidate], delivered: Delivered
 ) -> str | None:
     if answer.status != 200:
         return status_reason(answer.status)
-    if mapping(document.get("promptFeedback")).get("blockReason"):
-        return Reason.BLOCKED
-    reasons = [candidate.get("finishReason") for candidate in candidates]
-    if any(reason in _BLOCKED for reason in reasons if isinstance(reason, str)):
-        return Reason.BLOCKED
-    if "MAX_TOKENS" in reasons:
-        return Reason.TRUNCATED
-    if any(reason in _NO_IMAGE for reason in reasons if isinstance(reason, str)):
-        return Reason.NO_IMAGE
-    if not candidates or "error" in document or any(reason != "STOP" for reason in reasons) or -1 in counts:
+    against = verdict.worst([*verdict.of_fields(document, without=_CONTENT), *(one.against for one in candidates)])
+    if against is not None:
+        return against
+    if not candidates or delivered.unreadable:
+        return Reason.INCOMPLETE
+    if delivered.not_whole:
+        return Reason.NOT_AN_IMAGE
+    # A whole image is whole, whether or not its candidate says that it has ended; of text nothing else tells.
+    if any(not one.has_finished and not (one.images and asked.operation == "image") for one in candidates):
         return Reason.INCOMPLETE
     if asked.operation != "image":
-        said = [
-            any(mapping(part).get("thought") is not True for part in listing(mapping(one.get("content")).get("parts")))
-            for one in candidates
-        ]
-        return None if all(said) and len(candidates) >= asked.count else Reason.INCOMPLETE
-    if by_url:
+        return None if all(one.says for one in candidates) and len(candidates) >= asked.count else Reason.INCOMPLETE
+    if delivered.links:
         return Reason.IMAGE_URL
-    if not any(counts):
+    if not delivered.whole:
         return Reason.NO_IMAGE
-    return None if all(counts) and len(candidates) >= asked.count else Reason.INCOMPLETE
+    return None if all(one.images for one in candidates) and len(candidates) >= asked.count else Reason.INCOMPLETE

@@ -1,5 +1,5 @@
-"""Binary parts inside text: base64 strings and data: URLs. What may live here: telling them from text, in both
-directions of an exchange; no wire format's field names.
+"""Binary parts inside text: base64 strings and data: URLs. What may live here: telling them from text, strictly, as
+keys need it; no wire format's field names. Images of answers: ``pictures``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pybase64
 
 from cachelayer.core.canon import digest_of, reference
 from cachelayer.core.jsonspan import Take
-from cachelayer.core.model import Json, Span
+from cachelayer.core.model import Json
 from cachelayer.dialects.signature import HEAD, is_image
 
 _LONGEST_PREFIX: Final = 256
@@ -45,19 +45,6 @@ class Formed:
     form: Json
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A long string that was cut out of an answer. canonical: its bytes encode back to exactly this string."""
-
-    start: int
-    end: int
-    mime: str | None
-    canonical: bool
-
-    def span(self, mime: str, *, image: bool) -> Span:
-        return Span(self.start, self.end, mime, image)
-
-
 def decode(text: bytes, start: int = 0, end: int | None = None) -> bytes | None:
     """The bytes of a base64 string, None when it is none.
 
@@ -87,7 +74,7 @@ def decode(text: bytes, start: int = 0, end: int | None = None) -> bytes | None:
         return None
 
 
-def _prefix(text: bytes, start: int, end: int) -> tuple[str, int] | None:
+def prefix(text: bytes, start: int, end: int) -> tuple[str, int] | None:
     """The type a data: URL of base64 names, and where its base64 begins; None when it is none."""
     if not text.startswith(b"data:", start, end):
         return None
@@ -107,35 +94,13 @@ def request_taker(body: bytes) -> Take:
     """Cuts base64 strings and data: URLs out of a request, hashing their bytes at once so that none is kept."""
 
     def take(start: int, end: int) -> Long | None:
-        mime, begin = _prefix(body, start, end) or (None, start)
+        mime, begin = prefix(body, start, end) or (None, start)
         data = decode(body, begin, end)
         if data is None:
             return None
         return Long(body, start, end, digest_of(data), len(data), mime, is_image(data[:HEAD], len(data)))
 
     return take
-
-
-def answer_taker(body: bytes, pieces: list[Piece]) -> Take:
-    """Cuts them out of an answer and lists them in body order."""
-
-    def take(start: int, end: int) -> Piece | None:
-        mime, begin = _prefix(body, start, end) or (None, start)
-        if decode(body, begin, end) is None:
-            return None
-        piece = Piece(begin, end, mime, _is_canonical(body, begin, end))
-        pieces.append(piece)
-        return piece
-
-    return take
-
-
-def _is_canonical(body: bytes, start: int, end: int) -> bool:
-    # A string that decodes can only differ from its own re-encoding in the alphabet, the padding or the last group.
-    if (end - start) % 4 or body.find(b"-", start, end) != -1 or body.find(b"_", start, end) != -1:
-        return False
-    last = body[end - 4 : end]
-    return pybase64.b64encode(pybase64.b64decode(last, validate=True)) == last
 
 
 def inline(value: Json) -> Json | None:
@@ -163,6 +128,6 @@ def data_url(value: Json) -> tuple[str, Json] | None:
     if not isinstance(value, str):
         return None
     text = value.encode("utf-8", "surrogatepass")
-    found = _prefix(text, 0, len(text))
+    found = prefix(text, 0, len(text))
     data = decode(text, found[1]) if found else None
     return None if found is None or data is None else (found[0], reference(digest_of(data), len(data)))

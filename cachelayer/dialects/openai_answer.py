@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from cachelayer.core.model import Answer, Asked, Reading
+from cachelayer.core.model import Answer, Asked, Json, Reading
 from cachelayer.core.reasons import Reason, status_reason
-from cachelayer.dialects.answer import is_image_data, listing, mapping, open_body
-from cachelayer.dialects.media import Piece
+from cachelayer.dialects import verdict
+from cachelayer.dialects.answer import listing, mapping, open_body
 from cachelayer.dialects.openai_usage import usage_of
+from cachelayer.dialects.pictures import Delivered
 from cachelayer.dialects.usage import cost_of, name_of
 
-_MIMES: Final = {
-    "png": "image/png",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-    "gif": "image/gif",
-    "svg": "image/svg+xml",
-}
-_UNNAMED: Final = "application/octet-stream"
+_CONTENT: Final = frozenset({"data", "usage", "b64_json", "url", "revised_prompt"})
+_ADDRESS: Final = re.compile(r"\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
 def read(asked: Asked, answer: Answer) -> Reading:
@@ -27,39 +23,53 @@ def read(asked: Asked, answer: Answer) -> Reading:
     if opened is None:
         return Reading(status_reason(answer.status) if answer.status != 200 else Reason.INCOMPLETE)
     document = opened.document
-    named = document.get("output_format")
-    mime = _MIMES.get(named, _UNNAMED) if isinstance(named, str) else _UNNAMED
-    images: dict[int, str] = {}
-    whole = by_url = 0
-    data = listing(document.get("data"))
-    for item in map(mapping, data):
-        encoded = item.get("b64_json")
-        if is_image_data(encoded):
-            whole += 1
-            if isinstance(encoded, Piece):
-                media_type = item.get("media_type")
-                images[encoded.start] = media_type if isinstance(media_type, str) else mime
-        elif not encoded and isinstance(item.get("url"), str):
-            by_url += 1
-    size, quality = document.get("size"), document.get("quality")
-    refusal: str | None = None
-    if answer.status != 200:
-        refusal = status_reason(answer.status)
-    elif document.get("error"):
-        refusal = Reason.INCOMPLETE
-    elif by_url:
-        refusal = Reason.IMAGE_URL
-    elif not data:
-        refusal = Reason.NO_IMAGE
-    elif whole < len(data) or whole < asked.count:
-        refusal = Reason.INCOMPLETE
+    items = [mapping(item) for item in listing(document.get("data"))]
+    delivered = Delivered()
+    for item in items:
+        _add(item, delivered)
     return Reading(
-        refusal=refusal,
-        images=whole,
+        refusal=_refusal(asked, answer, document, items, delivered),
+        images=delivered.whole,
         usage=usage_of(document),
-        spans=opened.spans(images),
-        size=size if isinstance(size, str) else None,
-        quality=quality if isinstance(quality, str) else None,
+        spans=opened.spans(delivered),
+        size=name_of(document.get("size")),
+        quality=name_of(document.get("quality")),
         model=name_of(document.get("model")),
         cost=cost_of(answer, document.get("usage")),
     )
+
+
+def _add(item: dict[str, Json], delivered: Delivered) -> None:
+    """An item's image: its bytes, under either name, go before a link to it."""
+    held = [value for name in ("b64_json", "url") if (value := item.get(name)) and not _is_link(name, value)]
+    if held:
+        delivered.add(held[0])
+    elif item.get("b64_json") or item.get("url"):
+        delivered.links += 1
+    else:
+        delivered.unreadable += 1
+
+
+def _is_link(name: str, value: Json) -> bool:
+    if not isinstance(value, str) or value.lstrip()[:5].lower() == "data:":
+        return False
+    return name == "url" or _ADDRESS.match(value) is not None
+
+
+def _refusal(
+    asked: Asked, answer: Answer, document: dict[str, Json], items: list[dict[str, Json]], delivered: Delivered
+) -> str | None:
+    if answer.status != 200:
+        return status_reason(answer.status)
+    against = verdict.worst(
+        reason for fields in (document, *items) for reason in verdict.of_fields(fields, without=_CONTENT)
+    )
+    if against is not None:
+        return against
+    if delivered.not_whole:
+        return Reason.NOT_AN_IMAGE
+    if delivered.links:
+        return Reason.IMAGE_URL
+    if not items:
+        return Reason.NO_IMAGE
+    return None if delivered.whole == len(items) >= asked.count else Reason.INCOMPLETE

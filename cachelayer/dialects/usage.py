@@ -18,6 +18,7 @@ IMAGE: Final = "image"
 OTHER: Final = "other"
 _GREATEST_COST: Final = Decimal(1_000_000)
 """USD. What claims to have cost more is no cost (DESIGN section 6)."""
+_LONGEST_NAME: Final = 200
 _NUMBER = re.compile(r"\d{1,40}(\.\d{1,400})?([eE][+-]?\d{1,3})?")
 _TICKS: Final = Decimal("1e-10")
 """USD; the unit of xAI's ``cost_in_usd_ticks``."""
@@ -65,8 +66,9 @@ def tier_of(*values: Json) -> str | None:
 
 
 def name_of(value: Json) -> str | None:
-    """A model's name as an answer spells it; None when it names none."""
-    return value.strip() or None if isinstance(value, str) else None
+    """A name (of a model, a size) as an answer spells it; None for what is none that could be written down."""
+    name = value.strip() if isinstance(value, str) else ""
+    return name if name and name.isprintable() and len(name) <= _LONGEST_NAME else None
 
 
 def cost_of(answer: Answer, block: Json) -> Decimal | None:

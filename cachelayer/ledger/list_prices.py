@@ -183,7 +183,8 @@ def _output(asked: Asked, reading: Reading, usage: Usage, model: ModelInfo, rate
 
 def _other_kinds(tokens: int, side: str) -> tuple[str, ...]:
     """The doubt about audio, video and their like: no image model's list has a price for them."""
-    return (f"{tokens:,} {side} tokens of a kind without a price of its own, taken for text",) if tokens else ()
+    # No figure in a reason: the ledger keeps each one once.
+    return (f"{side} tokens of a kind without a price of its own, taken for text",) if tokens else ()
 
 
 def _derived(asked: Asked, reading: Reading, total: int, model: ModelInfo) -> _Tokens:
@@ -219,9 +220,7 @@ def _cached(usage: Usage, incoming: _Tokens, rates: ModelPrice) -> tuple[dict[st
         return {}, ()
     if rates.cache_read_mtok is None:
         return {}, ("cached input at the full price, no other is listed",)
-    doubts: tuple[str, ...] = ()
-    if usage.cached_other_in:
-        doubts = (f"{usage.cached_other_in:,} cached tokens of a kind without a price of its own, taken for text",)
+    doubts = _other_kinds(usage.cached_other_in or 0, "cached")
     if rates.cache_image_read_mtok is None or not incoming.image:
         # One price for all that was cached; where images have a price of their own when they are not, a doubt.
         if incoming.image and rates.input_image_mtok is not None:

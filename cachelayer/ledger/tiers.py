@@ -13,6 +13,8 @@ _STANDARD: Final = frozenset(
 def plain_tier(tier: str | None) -> str:
     """``standard``, ``flex``, ``priority``, ``batch``, ...: of ``SERVICE_TIER_FLEX``, ``ON_DEMAND_FLEX`` and ``flex``
     the same. None, an omitted tier, is standard."""
-    name = (tier or "").strip().lower().replace("-", "_")
+    if tier is None:
+        return "standard"
+    name = tier.strip().lower().replace("-", "_")
     name = name.removeprefix("service_tier_")
     return "standard" if name in _STANDARD else name.removeprefix("on_demand_")

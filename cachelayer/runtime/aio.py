@@ -14,6 +14,7 @@ from cachelayer.core.effects import (
     Abandoned,
     Announce,
     Arrival,
+    Begin,
     Board,
     Canonicalize,
     Depart,
@@ -32,7 +33,7 @@ from cachelayer.core.effects import (
 )
 from cachelayer.core.flow import fly, serve
 from cachelayer.core.reasons import Reason
-from cachelayer.runtime.boarding import fail, flight_of, leave, take_seat
+from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat
 from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import AsyncExchange
@@ -46,8 +47,16 @@ _SMALL_BODY = 262_144
 """Bytes. Working out the key of a body below this takes less than handing it to a thread and back."""
 
 
-async def drive_async(flow: Coroutine[Any, Any, T], perform: Callable[[Effect[Any]], Awaitable[Any]]) -> T:
-    """Run a flow to its end in this task. A cancellation is thrown into the flow at the effect it waits for."""
+async def drive_async(
+    flow: Coroutine[Any, Any, T],
+    perform: Callable[[Effect[Any]], Awaitable[Any]],
+    perform_at_the_end: Callable[[Effect[Any]], Any] | None = None,
+) -> T:
+    """Run a flow to its end in this task. A cancellation is thrown into the flow at the effect it waits for.
+
+    perform_at_the_end: performs what the flow still asks for when its task is destroyed with its loop. That is the
+    garbage collector, in whatever thread and under whatever lock: it may take none. Without it, nothing is performed.
+    """
     result: Any = None
     error: BaseException | None = None
     while True:
@@ -57,30 +66,32 @@ async def drive_async(flow: Coroutine[Any, Any, T], perform: Callable[[Effect[An
             return stop.value  # type: ignore[no-any-return]
         try:
             result, error = await perform(effect), None
-        except GeneratorExit:  # its loop is gone
-            _destroy(flow)
+        except GeneratorExit:
+            _destroy(flow, perform_at_the_end)
             raise
         except BaseException as raised:
             result, error = None, raised
 
 
-def _destroy(flow: Coroutine[Any, Any, Any]) -> None:
-    """End a flow and perform nothing more of what it asks for.
-
-    This is the garbage collector, in whatever thread and under whatever lock. A call's outcome is booked by
-    `Flights.sweep`.
-    """
+def _destroy(flow: Coroutine[Any, Any, Any], perform: Callable[[Effect[Any]], Any] | None) -> None:
+    result: Any = None
+    error: BaseException | None = GeneratorExit()
     try:
         while True:
-            flow.throw(GeneratorExit())
-    except BaseException:
+            effect = flow.send(result) if error is None else flow.throw(error)
+            try:
+                result, error = (None, GeneratorExit()) if perform is None else (perform(effect), None)
+            except GeneratorExit as refused:
+                result, error = None, refused
+    except BaseException:  # the flow is over
         return
 
 
 async def serve_async(engine: Engine, exchange: AsyncExchange) -> Reply:
     """Answer one request of an asyncio client. Raises only what cancels the calling task."""
     hands = _CallerHands(engine, exchange)
-    return await drive_async(serve(exchange.request, engine.rules.operations), hands.perform)
+    flow = serve(exchange.request, engine.rules.operations)
+    return await drive_async(flow, hands.perform, hands.perform_at_the_end)
 
 
 async def _perform(engine: Engine, effect: Effect[Any]) -> Any:
@@ -114,6 +125,18 @@ class _CallerHands:
             case _:
                 return await _perform(self._engine, effect)
 
+    def perform_at_the_end(self, effect: Effect[Any]) -> Any:
+        """Only what takes no lock; the outcome is booked by `Flights.sweep`, as a call's is."""
+        match effect:
+            case Now():
+                return self._engine.perform(effect)
+            case Leave():
+                return self._seat is None or self._seat.books_himself()
+            case Record(event):
+                return self._engine.flights.unbooked.append(lambda: self._engine.record(event))
+            case _:
+                raise GeneratorExit
+
     def _board(self, board: Board) -> None:
         flights, loop = self._engine.flights, asyncio.get_running_loop()
         self._seat, call = take_seat(self._engine, self._exchange, board, self._seat, loop)
@@ -142,13 +165,17 @@ class _FlightHands:
             return fail(self._engine, self._call, error)
 
     async def perform(self, effect: Effect[Any]) -> Any:
+        self._stay_in_loop()
         match effect:
             case TakeLease():
                 return await self._take_lease()
             case Depart(lease):
                 return self._flight.depart(self._call, lease)
+            case Begin(asked, now):
+                return begin(self._engine, self._call, asked, now)
             case Send():
                 came = await self._exchange.send(self._step, self._call.finish_timeout)
+                self._stay_in_loop()
                 try:
                     self._flight.answer(self._call)
                 except GivenUp:
@@ -160,6 +187,12 @@ class _FlightHands:
                 return await _perform(self._engine, effect) if self._call.claim() else None
             case _:
                 return await _perform(self._engine, effect)
+
+    def _stay_in_loop(self) -> None:
+        # A transport whose cleanup fails without a loop hides from us that the task is being destroyed.
+        here = asyncio._get_running_loop()
+        if here is None or here is not self._call.loop:
+            raise GeneratorExit
 
     def _step(self, paused: bool) -> None:
         try:

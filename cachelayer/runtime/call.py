@@ -9,6 +9,7 @@ call answered him), given up. Its event loop is held weakly: one that its progra
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 import weakref
@@ -26,6 +27,8 @@ SLOTS = 8
 """Calls of a key that a machine may have under way: the first, then one after 1, 3, 7, ... times hedge_after."""
 TICK = 1.0
 """Seconds between two looks at whether a call's event loop is alive, and at the store while a lease is waited for."""
+_CLEANUPS = 20
+"""Waits within one another that a task may have in its cleanup."""
 DEAF = 10.0
 """Seconds after which an event loop that answers no call is taken for blocked; long enough for a loop that computes."""
 
@@ -63,6 +66,7 @@ class Call:
         self.thread = threading.get_ident()
         """Whose call it is: the thread that its loop belongs to."""
         self.made = self.moved = time.monotonic()
+        self.task: weakref.ref[asyncio.Task[None]] | None = None
         self.begun = False
         """Its thread or task runs."""
         self.gone = False
@@ -74,6 +78,8 @@ class Call:
         self.waiting_since: float | None = None
         self.cleared = False
         """It may be, or has been, sent: its outcome is booked when it ends."""
+        self.begun_as: str | None = None
+        """Its id in the ledger, which knows that it was begun; its outcome names it."""
         self.sent = False
         """The provider has all of it, and is silent or answers."""
         self.paused = False
@@ -143,6 +149,21 @@ class Call:
     def _hear(self) -> None:
         self._heard = (0.0, True)
 
+    def let_go(self) -> None:
+        """It was given up, and its loop does not run: its task holds nothing any more. Should the loop run again after
+        all, the task ends at its first step."""
+        task = None if self.task is None else self.task()
+        if task is None or task.done():
+            return
+        _forget_in_anyio(task)
+        coroutine = task.get_coro()
+        for _ in range(_CLEANUPS):
+            try:
+                coroutine.close()
+            except BaseException:  # it waits for something as it ends, which without a loop never comes
+                continue
+            return
+
     def how_left(self) -> Reason | None:
         """How its maker left without an answer; None while he is aboard. Under the flight's lock."""
         if self.left is not None:
@@ -169,3 +190,11 @@ class Call:
         while end < SLOTS and waited >= self.hedge_after * (2**end - 2**self.base):
             end += 1
         return range(self.base, min(end, SLOTS))
+
+
+def _forget_in_anyio(task: asyncio.Task[None]) -> None:
+    # Its table of tasks is weak, but what stands beside a task that waits in a timeout holds the task: each such task,
+    # with its loop, its client and its pool, would stay as long as the program lives, and no collector would find it.
+    states = getattr(sys.modules.get("anyio._backends._asyncio"), "_task_states", None)
+    if isinstance(states, weakref.WeakKeyDictionary):
+        states.pop(task, None)

@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,8 @@ class Flights:
         self._lock = threading.RLock()
         self._bells: set[Bell] = set()
         self._waiting: list[tuple[set[Call], Callable[[], None]]] = []
+        self.unbooked: deque[Callable[[], None]] = deque()
+        """Books outcomes of callers who were destroyed with their loop, where nothing could be written down."""
         self._leases = Leases(folder)
         self._swept = 0.0
         # Never the bound methods of today's lock: in a forked child it is another one, and that child may fork too.
@@ -51,6 +54,7 @@ class Flights:
         self._calls.clear()
         self._waiting.clear()
         self._bells.clear()
+        self.unbooked.clear()
         self._lock = threading.RLock()
 
     # --- boarding -----------------------------------------------------------------------------------------------------
@@ -111,6 +115,7 @@ class Flights:
         boarding was left."""
         flight = call.flight
         if flight is None:
+            self._calls.discard(call)
             return
         with self._lock, flight.lock:
             if call.begun and call in flight.calls:
@@ -209,10 +214,18 @@ class Flights:
         self.close(call, Abandoned())
         if call.claim():
             call.book(cleared, told.served, told.left)
+        if not call.in_thread and not call.is_running():
+            call.let_go()
 
     def sweep(self, *, every: float = 0.0) -> None:
         """End what cannot end by itself: calls of loops that were closed or dropped, or stand still and nobody has
         waited for them for finish_timeout; calls that never began. every: not again within that many seconds."""
+        while self.unbooked:
+            try:
+                book = self.unbooked.popleft()
+            except IndexError:
+                break
+            book()
         now = time.monotonic()
         if not self._calls or now - self._swept < every:
             return
@@ -222,6 +235,8 @@ class Flights:
         for call in calls:
             flight = call.flight
             if flight is None:
+                if now - call.made > DEAF:  # interrupted as it was made
+                    self._calls.discard(call)
                 continue
             if call.landing is not None:  # interrupted in close
                 self.close(call, call.landing)

@@ -66,7 +66,7 @@ def launch_task(
                 keep.cancel()
                 held.clear()
                 flights.close(call, landing)
-            else:  # the collector, in whatever thread, under whatever lock: sweep does the rest
+            else:  # destroyed, perhaps by the collector, in whatever thread and under whatever lock
                 call.gone = True
 
     async def guard() -> None:
@@ -88,7 +88,7 @@ def launch_task(
     for ours in (task, guarding):
         ours._log_destroy_pending = False  # type: ignore[attr-defined]
     held.extend((task, guarding, timer))
-    call.on_unwanted = weakref.ref(timer)
+    call.task, call.on_unwanted = weakref.ref(task), weakref.ref(timer)
 
 
 class _FinishTimer:

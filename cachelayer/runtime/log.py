@@ -1,4 +1,5 @@
-"""What an outcome says in the log: one line a request on the logger `cachelayer`, INFO for a hit, DEBUG for the rest.
+"""What an outcome says in the log: one line a request on the logger `cachelayer`, INFO for a hit, DEBUG for the rest,
+and what goes beyond one request as a WARNING.
 
 Only sentences live here. What a stranger wrote (a model's name) is spelled out, so that no line can be forged; prompts,
 URLs and headers are in no line at all.
@@ -44,6 +45,22 @@ def log_disabled() -> None:
 def log_not_kept(key: str, reason: str) -> None:
     """A good answer that could not be stored; the line of its MISS has been written by then. Never raises."""
     _say(logging.DEBUG, lambda: f"not stored: {_because(reason)}, key {key[:DIGITS]}")
+
+
+def log_estimate(host: str, reason: str, setting: str) -> None:
+    """The first estimate of a host, with what to paste so that its figures become exact. Never raises."""
+    _say(
+        logging.WARNING,
+        lambda: (
+            f"what calls to {_visible(host)} cost is an estimate ({_visible(reason)}): say what an image costs there, "
+            f'{_visible(setting)}, or "list" where the list price is right'
+        ),
+    )
+
+
+def log_warning(sentence: str) -> None:
+    """A failure of our own that a call went on without. Never raises."""
+    _say(logging.WARNING, lambda: sentence)
 
 
 def _say(level: int, sentence: Callable[[], str]) -> None:

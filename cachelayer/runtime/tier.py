@@ -14,7 +14,7 @@ from typing import TypeVar
 from cachelayer.core.errors import NoRoom
 from cachelayer.core.reasons import Reason
 from cachelayer.runtime.log import logger
-from cachelayer.stores.base import Store
+from cachelayer.stores.base import NONE, Evicted, Store
 
 T = TypeVar("T")
 
@@ -76,6 +76,8 @@ class Tier:
         self._openings = _Breaker(clock, resting=True)
         self.failures = 0
         """Calls that failed, those kept away by the breaker not counted."""
+        self.on_failure: Callable[[str, Exception], None] = lambda what, error: None
+        """Told of each of them: "read the local tier", and what was raised."""
         self._reads, self._writes = _Breaker(clock), _Breaker(clock)
         self._lock = threading.Lock()
         self._warned: set[str] = set()
@@ -105,6 +107,11 @@ class Tier:
         self._open_again()
         outcome = self._try(self._writes, "write", write)
         return None if outcome == "kept" else outcome or Reason.TIER_DOWN
+
+    def take_evicted(self) -> Evicted:
+        """What the store had to drop for room, told once."""
+        store = self.store
+        return NONE if store is None else store.take_evicted()
 
     def close(self) -> None:
         """Close the store, if there is one, for good. Raises what the store raises."""
@@ -143,6 +150,7 @@ class Tier:
             with self._lock:
                 self.failures += 1
             self._warn(verb, error)
+            self.on_failure(f"{verb} the {self.name} tier", error)
             return None
         breaker.succeeded()
         return result

@@ -7,7 +7,24 @@ processes at once. They hold bytes: what a record means, whether it is whole and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """Entries that had not expired and were dropped for room."""
+
+    entries: int = 0
+    usd: Decimal = Decimal(0)
+    """What they had cost, by their own frozen costs; those without a price count as 0."""
+
+    def __add__(self, other: Evicted) -> Evicted:
+        return Evicted(self.entries + other.entries, self.usd + other.usd)
+
+
+NONE = Evicted()
 
 
 class Store(Protocol):
@@ -56,7 +73,12 @@ class Store(Protocol):
         ...
 
     def sizes(self) -> tuple[int, int, int]:
-        """(entries, blobs, bytes of both) that the tier holds now."""
+        """(entries, blobs, bytes that the tier takes now, as its size limit counts them)."""
+        ...
+
+    def take_evicted(self) -> Evicted:
+        """What this process has dropped for room since it was last asked: by puts, also those that failed in the end,
+        and because the size limit was lowered. Told once. Never raises."""
         ...
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
@@ -23,8 +24,23 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+LEFT_ALONE = 4 * 2**20
+"""Bytes of a disk that no blob takes; of a small disk its twentieth."""
+
 _OF_THE_MOMENT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 """They say nothing about the file. EIO may last; the next put then writes the blob again all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a file takes."""
+
+    size: int
+    """Its bytes."""
+    disk: int
+    """Its whole blocks, in bytes."""
+    shelf: int
+    """The blocks of the folder that it lies in, in bytes."""
 
 
 class Unfit(Exception):
@@ -35,6 +51,9 @@ class BlobFiles:
     """The files of one store. Every digest must have matched DIGEST before it becomes a path here."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.block = 4096
+        """Bytes of a block of the file system."""
         self.blobs = folder / "blobs"
         self.incoming = folder / "incoming"
         self.trash = folder / "trash"
@@ -44,6 +63,7 @@ class BlobFiles:
         """Make the folders that are missing, mode 0700. Raises OSError when one is there but not a folder."""
         for folder in (self.blobs, self.incoming, self.trash):
             make_folder(folder)
+        self.block = min(max(os.statvfs(self.folder).f_frsize, 512), 2**20)
 
     def path(self, digest: str) -> Path:
         return self.blobs / digest[:2] / digest
@@ -86,12 +106,24 @@ class BlobFiles:
 
     def size(self, digest: str) -> int | None:
         """Bytes of the file in a blob's place, None when there is no plain file."""
+        extent = self.extent(digest)
+        return None if extent is None else extent.size
+
+    def extent(self, digest: str) -> Extent | None:
+        """What the file in a blob's place takes, None when there is no plain file."""
         try:
             with self._shelf(digest) as shelf:
                 status = os.stat(digest, dir_fd=shelf, follow_symlinks=False)
+                folder = os.fstat(shelf)
         except OSError:
             return None
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return Extent(status.st_size, blocks(status), blocks(folder))
+
+    def taken(self, digest: str, data: bytes) -> Extent:
+        """What a blob takes that was just written; what it should take, if it is gone again."""
+        return self.extent(digest) or Extent(len(data), -(-len(data) // self.block) * self.block, self.block)
 
     def write(self, digest: str, data: bytes, name: str) -> None:
         """Put a blob in its place, replacing what is there; durable when it returns. Leaves nothing when it raises.
@@ -121,6 +153,13 @@ class BlobFiles:
                 os.unlink(temporary)
             raise
 
+    def missing(self, wanted: int) -> int:
+        """Bytes that the disk lacks for ``wanted`` more: 0 when it has them. A little is left to others, the ledger
+        first of all: what an answer cost must be written down also where it cannot be kept."""
+        disk = os.statvfs(self.folder)
+        left_alone = min(LEFT_ALONE, disk.f_blocks * disk.f_frsize // 20)
+        return max(0, wanted + left_alone - disk.f_bavail * disk.f_frsize)
+
     def discard(self, digest: str, token: str) -> bool:
         """Rename a blob to the trash of a writer; False when there is none."""
         try:
@@ -130,6 +169,17 @@ class BlobFiles:
                     return False
                 os.rename(digest, self._discarded(digest, token), src_dir_fd=shelf)
         except (FileNotFoundError, NotADirectoryError):  # a link in the place of the folder counts as nothing there
+            return False
+        return True
+
+    def remove(self, digest: str) -> bool:
+        """Unlink a blob; False when there is no plain file."""
+        try:
+            with self._shelf(digest) as shelf:
+                if not stat.S_ISREG(os.stat(digest, dir_fd=shelf, follow_symlinks=False).st_mode):
+                    return False
+                os.unlink(digest, dir_fd=shelf)
+        except OSError:
             return False
         return True
 
@@ -144,15 +194,23 @@ class BlobFiles:
         """Finish discard()."""
         self._remove(self._discarded(digest, token))
 
-    def walk(self) -> Iterator[tuple[str, int]]:
-        """(digest, bytes) of every file that is in a blob's place; anything else in there is passed over."""
+    def walk(self) -> Iterator[tuple[str, Extent]]:
+        """(digest, what it takes) of every file that is in a blob's place; anything else in there is passed over."""
+        for shelf, _ in self.shelves():
+            for digest in _names(self.blobs / shelf):
+                if DIGEST.match(digest) and digest.startswith(shelf):
+                    extent = self.extent(digest)
+                    if extent is not None:
+                        yield digest, extent
+
+    def shelves(self) -> Iterator[tuple[str, int]]:
+        """(name, bytes on disk) of every folder of blobs."""
         for shelf in _names(self.blobs):
-            if re.fullmatch(r"[0-9a-f]{2}", shelf) and not (self.blobs / shelf).is_symlink():
-                for digest in _names(self.blobs / shelf):
-                    if DIGEST.match(digest) and digest.startswith(shelf):
-                        size = self.size(digest)
-                        if size is not None:
-                            yield digest, size
+            if re.fullmatch(r"[0-9a-f]{2}", shelf):
+                with suppress(FileNotFoundError):
+                    status = os.lstat(self.blobs / shelf)
+                    if stat.S_ISDIR(status.st_mode):
+                        yield shelf, blocks(status)
 
     def unfinished(self) -> list[tuple[str, str]]:
         """(token, file name) of all temporary files."""
@@ -208,6 +266,11 @@ class BlobFiles:
             yield shelf
         finally:
             os.close(shelf)
+
+
+def blocks(status: os.stat_result) -> int:
+    """Bytes that a file or folder takes on disk."""
+    return status.st_blocks * 512  # 512 whatever the file system's own blocks
 
 
 def make_folder(path: Path) -> None:

@@ -95,7 +95,10 @@ def ensure_index(path: Path, files: BlobFiles, damaged: tuple[int, int] | None, 
 
         def fill(connection: sqlite3.Connection) -> None:
             # Files of the index that is gone are counted from the start, as blobs that nothing needs.
-            connection.executemany("INSERT INTO Blob VALUES (?, ?, 1)", files.walk())
+            connection.executemany("INSERT INTO Shelf VALUES (?, ?)", files.shelves())
+            connection.executemany(
+                "INSERT INTO Blob VALUES (?, ?, ?, 1)", ((name, one.size, one.disk) for name, one in files.walk())
+            )
 
         index.build(fresh, fill=fill)
         os.rename(fresh, entries)

@@ -13,8 +13,9 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,26 @@ WRITE_WAIT = 10.0
 answer is rather not stored than its flight held up (diskcache's own default is 60)."""
 READ_WAIT = 1.0
 """Seconds. A reader waits only while a killed writer's log is being recovered."""
+CHECKPOINT_AT = 6_000_000
+"""Bytes of write-ahead log at which a writer has it written into the database. Rejected: SQLite's own checkpoints,
+after every commit beyond a size. They wait for nobody, so that among several writers none ever came to the end of the
+log, which grew to a hundred times a small limit; and each keeps all others from checkpointing."""
+CHECKPOINT_WAIT, CHECKPOINT_PAUSE = 0.1, 0.2
+"""Seconds that a checkpoint waits for readers, and keeps other writers waiting; seconds until the next one after one
+that readers kept from its end."""
+CHECKPOINT_BY, LAST_WAIT = 11_000_000, 2.0
+"""Bytes at which it waits longer, and comes after every transaction: one adds up to four million."""
 IDLE_READERS = 8
 """Connections kept open for reading between look-ups; more are opened as threads ask at once, and closed again."""
+
+_PER_CONNECTION = (
+    "cache_size",
+    "mmap_size",
+    "secure_delete",
+    "synchronous",
+    "journal_size_limit",
+    "wal_autocheckpoint",
+)
 
 KEY = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
 
@@ -76,27 +95,21 @@ class StrictDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no type
 class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     """diskcache's Cache, on whatever connection is lent to the calling thread."""
 
-    def __init__(self, directory: str, *, create: bool) -> None:
-        if create:
-            super().__init__(directory, timeout=WRITE_WAIT, disk=StrictDisk, **schema.SETTINGS)
-            super().close()  # the constructor's own connection
-        else:
-            # diskcache's constructor writes every setting anew (some forty commits, none of them possible in a
-            # read-only folder). The rows have just been compared, so the attributes can be set from what we expect.
-            self._directory, self._timeout, self._txn_id = directory, WRITE_WAIT, None
-            self._local = threading.local()
-            self._disk = StrictDisk(directory)
-            for name, value in schema.SETTINGS.items():
-                setattr(self, name, value)
-        self._lending = True
+    def __init__(self, directory: str) -> None:
+        # Never diskcache's constructor: it expands ~ and $ in the path once more, and writes every setting anew (some
+        # forty commits, none of them possible in a read-only folder). The rows have just been compared, or written by
+        # us, so the attributes can be set from what we expect.
+        self._directory, self._timeout, self._txn_id = directory, WRITE_WAIT, None
+        self._local = threading.local()
+        self._disk = StrictDisk(directory)
+        for name, value in schema.SETTINGS.items():
+            setattr(self, name, value)
 
     @property
     def _con(self) -> sqlite3.Connection:
-        lent = getattr(self._local, "lent", None)
-        if lent is not None:
-            return lent  # type: ignore[no-any-return]
-        assert not getattr(self, "_lending", False), "no connection is lent to this thread"
-        return super()._con  # type: ignore[no-any-return]
+        lent: sqlite3.Connection | None = getattr(self._local, "lent", None)
+        assert lent is not None, "no connection is lent to this thread"
+        return lent
 
     @contextmanager
     def on(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -116,12 +129,13 @@ def build(folder: Path, *, fill: Any) -> None:
 def _build(folder: Path, fill: Any) -> None:
     with open(os.open(folder / FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)) as file:
         os.fchmod(file.fileno(), 0o600)  # sqlite gives its log and shared memory the mode of this file
-    cache = _Cache(str(folder), create=True)
     connection = _connect(folder, "mode=rw", WRITE_WAIT)
     try:
-        with cache.on(connection), cache.transact():
-            schema.create(connection)
-            fill(connection)
+        schema.prepare(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        schema.create(connection)
+        fill(connection)
+        connection.execute("COMMIT")
     finally:
         connection.close()
 
@@ -152,11 +166,13 @@ class Index:
         self._folder = folder
         self._read_only = read_only
         self.identity = identity(folder)
-        self._cache = _Cache(str(folder), create=False)
+        self._cache = _Cache(str(folder))
         self._idle: list[sqlite3.Connection] = []  # append and pop are atomic
         self._closed = False
         self._turn = threading.Lock()
         self._writer: sqlite3.Connection | None = None
+        self._given_back = 0
+        self._no_checkpoint_until = 0.0
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -197,8 +213,10 @@ class Index:
         if not self._turn.acquire(timeout=WRITE_WAIT):
             raise StoreError("the index is busy")
         try:
-            with inside_sqlite, self._transaction() as connection:
-                yield connection
+            with inside_sqlite:
+                with self._transaction() as connection:
+                    yield connection
+                self._bound_log()
         finally:
             self._turn.release()
 
@@ -233,10 +251,53 @@ class Index:
         """Delete a record; True when there was one. Only inside writing()."""
         return bool(self._cache.delete(key))
 
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the database and cut it to nothing, as far as readers allow."""
+    def give_back(self, pages: int) -> None:
+        """Cut up to so many free pages off the file's end, moving others into their place. Only inside writing()."""
+        connection = self._write_connection()
+        for _ in range(pages):
+            # One at a time: Python's module steps a statement without columns once, whatever number it names.
+            connection.execute("PRAGMA incremental_vacuum(1)")
+        self._given_back += pages
+
+    def _bound_log(self) -> None:
+        """Keep the write-ahead log from growing beyond CHECKPOINT_AT by much. Between transactions, holding the turn.
+
+        What was given back is still in the file until a checkpoint cuts it, and counts likewise.
+        """
+        size = log_size(self._folder / FILE) + self._given_back * schema.PAGE
+        if size <= CHECKPOINT_AT:
+            return
+        if size > CHECKPOINT_BY:
+            self._checkpoint("RESTART", LAST_WAIT)
+        elif time.monotonic() >= self._no_checkpoint_until and not self._checkpoint("RESTART", CHECKPOINT_WAIT):
+            self._no_checkpoint_until = time.monotonic() + CHECKPOINT_PAUSE
+
+    def _checkpoint(self, how: str, wait: float) -> bool:
+        """Whether all of the log is in the database now."""
+        connection = self._write_connection()
+        deadline = time.monotonic() + wait
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}").fetchall()
+            while True:
+                ((busy, _, _),) = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
+                if not busy or time.monotonic() >= deadline:
+                    break
+                time.sleep(0.005)  # another one is under way, for which SQLite does not wait
+        except sqlite3.Error as error:
+            if is_damage(error):
+                raise
+            return False  # a full disk, say: what was committed stays so
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(WRITE_WAIT * 1000)}").fetchall()
+        if not busy:
+            self._given_back = 0
+        return not busy
+
+    def checkpoint(self) -> bool:
+        """Move the write-ahead log into the database and cut it to nothing, as far as readers allow; whether they
+        did."""
         with self._turn, inside_sqlite:
-            self._write_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return self._checkpoint("TRUNCATE", LAST_WAIT)
 
     def close(self) -> None:
         """Close every connection; those in use are closed when they come back."""
@@ -264,6 +325,15 @@ def identity(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def log_size(file: Path) -> int:
+    """Bytes of the write-ahead log and of the shared memory beside an index file."""
+    total = 0
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            total += os.stat(f"{file}{suffix}", follow_symlinks=False).st_size
+    return total
+
+
 def _may_write(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK) and os.access(folder / FILE, os.W_OK)
 
@@ -280,7 +350,7 @@ def _connect(folder: Path, how: str, wait: float) -> sqlite3.Connection:
     )
     try:
         connection.execute("PRAGMA trusted_schema = 0")
-        for name in ("cache_size", "mmap_size", "secure_delete", "synchronous", "journal_size_limit"):
+        for name in _PER_CONNECTION:
             connection.execute(f"PRAGMA {name} = {schema.SETTINGS['sqlite_' + name]}").fetchall()
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # what cannot be read fails here
     except BaseException:

@@ -7,6 +7,7 @@ folder; SECURITY.md says what is trusted.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -22,19 +23,22 @@ from typing import TypeVar
 
 from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.sqlite import ERRORS, is_damage
-from cachelayer.stores import folder, writers
+from cachelayer.stores import folder, space, writers
 from cachelayer.stores import index as indexes
+from cachelayer.stores.base import Evicted
 from cachelayer.stores.blobs import DIGEST, BlobFiles, Unfit
-from cachelayer.stores.faults import as_store_errors
+from cachelayer.stores.faults import as_store_errors, is_disk_full
 from cachelayer.stores.index import KEY, Index, Refused
 from cachelayer.stores.recency import Recency
 from cachelayer.stores.rows import EntryRow, drop_entry, insert_entry
-from cachelayer.stores.sweep import Sweep
+from cachelayer.stores.sweep import Place, Sweep, Tally
 from cachelayer.stores.verify import Problem, find_problems
 
 T = TypeVar("T")
 
 _PAGE = 100
+_TRIES_ON_A_FULL_DISK = 3
+"""What is evicted for an answer may be taken by somebody else before it is written."""
 _FAILURES = (StoreError, OSError, *ERRORS)
 
 logger = logging.getLogger("cachelayer")
@@ -43,12 +47,31 @@ logger = logging.getLogger("cachelayer")
 def open_local(path: Path, *, size_limit: int, clock: Callable[[], float] = time.time) -> LocalStore:
     """The store in a folder, made when it is not there.
 
-    size_limit: bytes of records and blobs, those being written included, that the folder holds at any moment.
+    size_limit: bytes that the folder takes on disk at any moment, what is being written included, the ledger and
+    space.LOG_ALLOWANCE excepted.
     clock: unix seconds, for last use and expiry.
     A folder that cannot be written is opened for reading. Raises NewerFormat, untouched, when a newer cachelayer
     wrote it; StoreError when it is not a store or cannot be read.
     """
     return LocalStore(path, size_limit=size_limit, clock=clock)
+
+
+def sizes_in(path: Path) -> tuple[int, int, int]:
+    """(entries, blobs, bytes on disk) of the store in a folder that is not open; zeros where there is none. Changes
+    nothing. Raises StoreError when it cannot be read."""
+    with as_store_errors():
+        if not (path / "format").exists():
+            return 0, 0, 0
+        folder.prepare(path)  # checks the format; writes only where there is none
+        fault = folder.find_fault(path / "entries")
+        if fault is not None:
+            raise StoreError(f"the index of {path} cannot be used because {fault}")
+        index = Index(path / "entries", read_only=True)
+        try:
+            with index.reading() as sql:
+                return space.sizes(sql, path)
+        finally:
+            index.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +93,7 @@ class LocalStore:
         self._size_limit = size_limit
         self._clock = clock
         self._files = BlobFiles(self.path)
+        self._tally = Tally()
         self._closed = False
         self._suspect: tuple[int, int] | None = None
         self._opened: _Opened | None = None
@@ -137,14 +161,14 @@ class LocalStore:
             return None
 
     def sizes(self) -> tuple[int, int, int]:
-        """(entries, blobs, bytes of records and blobs) that the folder holds now."""
+        """(entries, blobs, bytes on disk as the size limit counts them) of the folder now."""
         opened = self._current()
         with as_store_errors(), opened.index.reading() as sql:
-            entries, blobs, size = sql.execute(
-                "SELECT (SELECT count(*) FROM Entry), (SELECT count(*) FROM Blob),"
-                " (SELECT bytes FROM Held) - (SELECT ifnull(sum(bytes), 0) FROM Reservation)"
-            ).fetchone()
-        return entries, blobs, size
+            return space.sizes(sql, self.path)
+
+    def take_evicted(self) -> Evicted:
+        """What was dropped for room since this was last asked (stores.base.Store.take_evicted)."""
+        return self._tally.take()
 
     def blob_path(self, digest: str) -> Path:
         """Where a blob lies."""
@@ -182,9 +206,32 @@ class LocalStore:
         request: bytes,
         expires: float | None,
     ) -> None:
+        sizes = {digest: len(data) for digest, data in blobs.items()}
+        need = space.Need(sum(sizes.values()), 1)
+        for left in reversed(range(_TRIES_ON_A_FULL_DISK)):
+            try:
+                place = sweep.reserve(len(record), len(request), sizes)
+                need = place.need
+                return self._put_at(place, sweep, key, record, blobs, request, expires)
+            except _FAILURES as error:
+                again = left < _TRIES_ON_A_FULL_DISK - 1  # it says that it has room, and has none for us
+                if not (left and is_disk_full(error) and sweep.yield_to_disk(need, quota=again)):
+                    raise
+
+    def _put_at(
+        self,
+        place: Place,
+        sweep: Sweep,
+        key: str,
+        record: bytes,
+        blobs: Mapping[str, bytes],
+        request: bytes,
+        expires: float | None,
+    ) -> None:
         files, index = self._files, sweep.index
-        place = sweep.reserve(len(record), {digest: len(data) for digest, data in blobs.items()})
         try:
+            if place.need.disk and files.missing(place.need.disk):
+                raise OSError(errno.ENOSPC, "the disk is full", str(self.path))
             # Claimed: from here on no collector begins with these blobs.
             for digest, data in blobs.items():
                 if not files.holds(digest, data):
@@ -195,7 +242,7 @@ class LocalStore:
                 doomed = drop_entry(index, sql, key)  # what it needs and the new one needs is claimed
                 index.set(key, record)
                 row = EntryRow(key, len(record), self._clock(), expires, request)
-                insert_entry(sql, row, {digest: len(data) for digest, data in blobs.items()}, place.id)
+                insert_entry(sql, row, {digest: files.taken(digest, data) for digest, data in blobs.items()}, place.id)
         except BaseException:
             with suppress(*_FAILURES):
                 sweep.settle(place)
@@ -232,9 +279,11 @@ class LocalStore:
         def attempt(sweep: Sweep) -> None:
             sweep.recency.flush()
             sweep.reclaim()
+            sweep.clamp()
             sweep.expire()
             sweep.adopt_strays()
             sweep.collect_idle()
+            sweep.shrink()
             sweep.index.checkpoint()
 
         self._write(attempt)
@@ -242,8 +291,8 @@ class LocalStore:
     def verify(self, *, deep: bool) -> list[Problem]:
         """What is wrong with the content (verify.py). Reads only; ``deep`` reads every record and blob."""
         opened = self._current()
-        with as_store_errors(), opened.index.reading() as sql:
-            return find_problems(sql, self._files, deep=deep)
+        with as_store_errors():
+            return find_problems(opened.index.reading, self._files, deep=deep)
 
     def close(self) -> None:
         """Wait for writes under way, note the last uses, let go of files and connections."""
@@ -283,7 +332,9 @@ class LocalStore:
         writer = writers.enter(self.path)
         try:
             index = Index(entries, read_only=False)
-            sweep = Sweep(index, self._files, writer, Recency(index.writing), self._size_limit, self._clock)
+            sweep = Sweep(
+                index, self._files, writer, Recency(index.writing), self._size_limit, self._clock, self._tally
+            )
             try:
                 sweep.reclaim()
                 with suppress(NoRoom):  # answers being written under a higher limit; the next put asks again

@@ -7,17 +7,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cachelayer.stores.blobs import DIGEST, BlobFiles
+from cachelayer.core.policy import CLOCK_LEEWAY
+from cachelayer.stores.blobs import DIGEST, BlobFiles, Extent
 from cachelayer.stores.index import Index
 
 CANONICAL_LIMIT = 1_000_000
-"""Bytes, compressed. A longer canonical request is not kept, because the size limit does not count it."""
+"""Bytes, compressed. A longer canonical request is not kept: it is there to be looked at, and what is overwritten when
+it goes passes through the write-ahead log as a whole."""
+
+CLAMPED = 64
+"""Entries brought out of the future in one transaction."""
 
 _UNUSED = (
     "NOT EXISTS (SELECT 1 FROM Reference WHERE Reference.digest = Blob.digest)"
     " AND NOT EXISTS (SELECT 1 FROM Claim WHERE Claim.digest = Blob.digest)"
 )
-_UNUSED_BYTES = "SELECT bytes FROM Blob WHERE digest = ? AND " + _UNUSED  # noqa: S608 (constants)
+_UNUSED_DISK = "SELECT disk FROM Blob WHERE digest = ? AND " + _UNUSED  # noqa: S608 (constants)
+SOLE_BLOBS = (
+    "SELECT digest FROM Reference AS mine WHERE key = ?"
+    " AND NOT EXISTS (SELECT 1 FROM Reference WHERE digest = mine.digest AND key != mine.key)"
+    " AND NOT EXISTS (SELECT 1 FROM Claim WHERE digest = mine.digest)"
+)
+"""The blobs that an entry alone needs."""
 _MARK_IDLE = "UPDATE Blob SET idle = 1 WHERE digest = ? AND " + _UNUSED  # noqa: S608 (constants)
 
 
@@ -32,19 +43,35 @@ class EntryRow:
     """The canonical request, compressed."""
 
 
-def insert_entry(sql: sqlite3.Connection, row: EntryRow, blobs: Mapping[str, int], reservation: str) -> None:
+def insert_entry(sql: sqlite3.Connection, row: EntryRow, blobs: Mapping[str, Extent], reservation: str) -> None:
     """What stands beside a record: its entry, its references, its blobs' rows. They take the reservation's place."""
     sql.execute("INSERT INTO Entry VALUES (?, ?, ?, ?, ?)", (row.key, row.size, row.now, row.now, row.expires))
     if len(row.request) <= CANONICAL_LIMIT:
         sql.execute("INSERT INTO Canonical VALUES (?, ?)", (row.key, row.request))
-    for digest, size in blobs.items():
+    for digest, extent in blobs.items():
         sql.execute("INSERT INTO Reference VALUES (?, ?)", (digest, row.key))
         sql.execute(
-            "INSERT INTO Blob VALUES (?, ?, 0) ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes, idle = 0",
-            (digest, size),
+            "INSERT INTO Blob VALUES (?, ?, ?, 0) ON CONFLICT (digest)"
+            " DO UPDATE SET bytes = excluded.bytes, disk = excluded.disk, idle = 0",
+            (digest, extent.size, extent.disk),
         )
+        note_shelf(sql, digest, extent)
     sql.execute("DELETE FROM Claim WHERE reservation = ?", (reservation,))
     sql.execute("DELETE FROM Reservation WHERE id = ?", (reservation,))
+
+
+def add_idle_blob(sql: sqlite3.Connection, digest: str, extent: Extent) -> None:
+    """Count a file that nothing is known to need, unless it is counted."""
+    sql.execute("INSERT OR IGNORE INTO Blob VALUES (?, ?, ?, 1)", (digest, extent.size, extent.disk))
+    note_shelf(sql, digest, extent)
+
+
+def note_shelf(sql: sqlite3.Connection, digest: str, extent: Extent) -> None:
+    """Count the folder of a blob."""
+    sql.execute(
+        "INSERT INTO Shelf VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET disk = ?2 WHERE disk != ?2",
+        (digest[:2], extent.shelf),
+    )
 
 
 def drop_entry(index: Index, sql: sqlite3.Connection, key: str) -> list[str]:
@@ -57,6 +84,36 @@ def drop_entry(index: Index, sql: sqlite3.Connection, key: str) -> list[str]:
     return mark_idle(sql, digests)
 
 
+def next_to_go(sql: sqlite3.Connection, now: float, *, files: bool) -> tuple[str | None, bool]:
+    """(the entry to drop next for room, whether it had expired): expired ones, then the least recently used.
+
+    files: only entries that refer to blobs.
+    """
+    but = " AND EXISTS (SELECT 1 FROM Reference WHERE Reference.key = Entry.key)" if files else ""
+    for expired, which, values in (
+        (True, "expires <= ? {} ORDER BY expires", (now,)),
+        (False, "1 {} ORDER BY used", ()),
+    ):
+        row = sql.execute(f"SELECT key FROM Entry WHERE {which.format(but)} LIMIT 1", values).fetchone()  # noqa: S608
+        if row is not None:
+            return str(row[0]), expired
+    return None, False
+
+
+def clamp_times(sql: sqlite3.Connection, now: float) -> int:
+    """Bring entries out of the future, where a clock that was ahead had put them, the oldest first and CLAMPED at a
+    time; how many. Left there they would outlive all that comes after them, and every new entry be the first to go.
+
+    What they have to live is counted from now on.
+    """
+    late = now + CLOCK_LEEWAY
+    return sql.execute(
+        "UPDATE Entry SET used = ?1, stored = min(stored, ?1), expires = expires - max(0, stored - ?1)"
+        " WHERE key IN (SELECT key FROM Entry WHERE used > ?2 ORDER BY used LIMIT ?3)",
+        (now, late, CLAMPED),
+    ).rowcount
+
+
 def mark_idle(sql: sqlite3.Connection, digests: Iterable[str]) -> list[str]:
     """Mark those blobs among these that nothing needs; they are returned."""
     return [digest for digest in digests if sql.execute(_MARK_IDLE, (digest,)).rowcount]
@@ -67,15 +124,15 @@ def close_reservation(sql: sqlite3.Connection, files: BlobFiles, id: str) -> lis
     digests = column(sql, "SELECT digest FROM Claim WHERE reservation = ?", (id,))
     sql.execute("DELETE FROM Claim WHERE reservation = ?", (id,))
     for digest in digests:
-        size = files.size(digest) if DIGEST.match(digest) else None
-        if size is not None:
-            sql.execute("INSERT OR IGNORE INTO Blob VALUES (?, ?, 1)", (digest, size))
+        extent = files.extent(digest) if DIGEST.match(digest) else None
+        if extent is not None:
+            add_idle_blob(sql, digest, extent)
     sql.execute("DELETE FROM Reservation WHERE id = ?", (id,))
     return mark_idle(sql, digests)
 
 
-def blob_bytes(sql: sqlite3.Connection, digest: str) -> int:
-    row = sql.execute("SELECT bytes FROM Blob WHERE digest = ?", (digest,)).fetchone()
+def blob_disk(sql: sqlite3.Connection, digest: str) -> int:
+    row = sql.execute("SELECT disk FROM Blob WHERE digest = ?", (digest,)).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -88,8 +145,8 @@ def column(sql: sqlite3.Connection, statement: str, values: tuple[object, ...] =
 
 
 def take_unused(sql: sqlite3.Connection, digest: str) -> int | None:
-    """Delete the row of a blob that nothing needs; its bytes. None, and no longer idle, when something does."""
-    row = sql.execute(_UNUSED_BYTES, (digest,)).fetchone()
+    """Delete the row of a blob that nothing needs; its bytes on disk. None, and no longer idle, when something does."""
+    row = sql.execute(_UNUSED_DISK, (digest,)).fetchone()
     if row is None:
         sql.execute("UPDATE Blob SET idle = 0 WHERE digest = ?", (digest,))
         return None

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import sqlite3
 
+PAGE = 4096
+"""Bytes of a page of the index, whatever this build of SQLite prefers: the size limit counts in them."""
+
 SETTINGS: dict[str, int | str] = {
     "cull_limit": 0,
     "disk_min_file_size": 0,
     "disk_pickle_protocol": 0,
     "eviction_policy": "none",
     "size_limit": 2**63 - 1,
-    # Free pages are used again, the file does not shrink. Moving pages at each commit costs time, and on a damaged
-    # index it ends as "disk full", which would never be repaired.
-    "sqlite_auto_vacuum": 0,
+    # Incremental: free pages are used again, and given back when their room is wanted (sweep.py). Rejected: FULL, which
+    # moves pages at each commit and on a damaged index ends as "disk full", which would never be repaired.
+    "sqlite_auto_vacuum": 2,
     "sqlite_cache_size": 2048,
     "sqlite_journal_mode": "wal",
-    "sqlite_journal_size_limit": 4 * 2**20,
+    "sqlite_journal_size_limit": 2 * 2**20,
     # No mmap: a file cut short under a mapping ends the process with SIGBUS instead of an error.
     "sqlite_mmap_size": 0,
     "sqlite_secure_delete": 1,
     "sqlite_synchronous": 1,
-    "sqlite_wal_autocheckpoint": 1000,
+    "sqlite_wal_autocheckpoint": 0,  # index.py does it
     "statistics": 0,
     "tag_index": 0,
 }
@@ -62,37 +65,54 @@ OURS = (
     "CREATE INDEX Entry_used ON Entry (used)",
     "CREATE INDEX Entry_stored ON Entry (stored, key)",
     "CREATE INDEX Entry_expires ON Entry (expires) WHERE expires IS NOT NULL",
-    # One row per blob file in its place. idle: 1 when nothing was found to need it; asked again before it goes.
-    "CREATE TABLE Blob (digest TEXT PRIMARY KEY, bytes INTEGER NOT NULL, idle INTEGER NOT NULL) WITHOUT ROWID",
+    # One row per blob file in its place. disk: its whole blocks, in bytes. idle: 1 when nothing was found to need it;
+    # asked again before it goes.
+    "CREATE TABLE Blob (digest TEXT PRIMARY KEY, bytes INTEGER NOT NULL, disk INTEGER NOT NULL,"
+    " idle INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE INDEX Blob_idle ON Blob (digest) WHERE idle = 1",
     "CREATE TABLE Reference (digest TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (digest, key)) WITHOUT ROWID",
     "CREATE INDEX Reference_key ON Reference (key)",
-    # Room taken by a writer or collector at work, and the blobs a writer is about to refer to.
-    "CREATE TABLE Reservation (id TEXT PRIMARY KEY, writer TEXT NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID",
+    # One row per folder blobs/ab: it takes blocks too, and stays.
+    "CREATE TABLE Shelf (name TEXT PRIMARY KEY, disk INTEGER NOT NULL) WITHOUT ROWID",
+    # Room taken by a writer or collector at work (of files, and pages of this index), and the blobs that a writer is
+    # about to refer to.
+    "CREATE TABLE Reservation (id TEXT PRIMARY KEY, writer TEXT NOT NULL, disk INTEGER NOT NULL,"
+    " pages INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE Claim (digest TEXT NOT NULL, reservation TEXT NOT NULL,"
     " PRIMARY KEY (digest, reservation)) WITHOUT ROWID",
     "CREATE INDEX Claim_reservation ON Claim (reservation)",
     # Apart from Entry, so that a note of use does not rewrite it. request: zlib.
     "CREATE TABLE Canonical (key TEXT PRIMARY KEY, request BLOB NOT NULL)",
-    # The sum that the size limit binds, kept by triggers so that no statement can forget it.
-    "CREATE TABLE Held (bytes INTEGER NOT NULL)",
+    # What files take that the size limit binds, kept by triggers so that no statement can forget it. The rest of the
+    # sum is in the header of this very file: its pages (space.py).
+    "CREATE TABLE Held (disk INTEGER NOT NULL)",
     *(
         f"CREATE TRIGGER {table}_{event.split()[0].lower()} AFTER {event} ON {table} BEGIN"  # noqa: S608 (constants)
-        f" UPDATE Held SET bytes = bytes {change}; END"
-        for table in ("Entry", "Blob", "Reservation")
+        f" UPDATE Held SET disk = disk {change}; END"
+        for table in ("Blob", "Shelf", "Reservation")
         for event, change in (
-            ("INSERT", "+ NEW.bytes"),
-            ("DELETE", "- OLD.bytes"),
-            ("UPDATE OF bytes", "+ NEW.bytes - OLD.bytes"),
+            ("INSERT", "+ NEW.disk"),
+            ("DELETE", "- OLD.disk"),
+            ("UPDATE OF disk", "+ NEW.disk - OLD.disk"),
         )
     ),
 )
 
 
+def prepare(connection: sqlite3.Connection) -> None:
+    """Settle what cannot be changed once there are tables. The file must be empty."""
+    connection.execute(f"PRAGMA page_size = {PAGE}")
+    connection.execute(f"PRAGMA auto_vacuum = {SETTINGS['sqlite_auto_vacuum']}")
+    connection.execute(f"PRAGMA journal_mode = {SETTINGS['sqlite_journal_mode']}").fetchall()
+
+
 def create(connection: sqlite3.Connection) -> None:
-    """Add our tables to a database that diskcache has just made."""
-    for statement in OURS:
+    """Make diskcache's tables, as it would, and ours."""
+    for statement in (*_DISKCACHE, *OURS):
         connection.execute(statement)
+    connection.executemany(
+        "INSERT INTO Settings VALUES (?, ?)", [*SETTINGS.items(), *((counter, 0) for counter in COUNTERS)]
+    )
     connection.execute("INSERT INTO Held VALUES (0)")
 
 
@@ -128,8 +148,11 @@ def find_fault(connection: sqlite3.Connection) -> str | None:
             return f"it holds a setting {name!r}, which cachelayer does not write"
         elif type(value) is not type(SETTINGS[name]) or value != SETTINGS[name]:
             return f"its setting {name!r} is not as cachelayer writes it"
-    if [type(value) for (value,) in connection.execute("SELECT bytes FROM Held")] != [int]:
+    if [type(value) for (value,) in connection.execute("SELECT disk FROM Held")] != [int]:
         return "its sum of bytes is not one number"
+    header = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "auto_vacuum")]
+    if header != [(PAGE,), (SETTINGS["sqlite_auto_vacuum"],)]:
+        return "its header is not as cachelayer writes it"
     return None
 
 

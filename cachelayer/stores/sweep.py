@@ -1,8 +1,9 @@
 """Room: reservations, eviction, and the collection of blobs that nothing needs. Beside live writers, without a pause.
 
-The rule that keeps the bound: every byte on disk is counted in ``Held`` before it is written and until after it is
-gone. A writer reserves; a commit turns his reservation into rows; a collector turns a row back into a reservation of
-his own until the file is unlinked. What a dead writer had reserved stays reserved until his files are dealt with.
+The rule that keeps the bound: every block on disk is counted (space.py) before it is written and until after it is
+gone. A writer reserves; a commit turns his reservation into rows and pages; a collector turns a row back into a
+reservation of his own until the file is unlinked. What a dead writer had reserved stays reserved until his files are
+dealt with. Pages that an evicted entry leaves free are used again, or given back when their room is wanted for files.
 
 The rule that keeps blobs (DESIGN section 5): a writer claims his digests before he looks at the files, so that no
 collector begins with them; a collector renames to the trash first, asks again, and links back what is needed.
@@ -12,33 +13,69 @@ Order of locks: the index's write lock is the only one; files are renamed and un
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TypeVar
 
+from cachelayer.core.entry import Broken, decode
 from cachelayer.core.errors import NoRoom
+from cachelayer.sqlite import ERRORS, is_full
+from cachelayer.stores.base import NONE, Evicted
 from cachelayer.stores.blobs import DIGEST, BlobFiles
 from cachelayer.stores.index import Index
 from cachelayer.stores.recency import Recency
 from cachelayer.stores.rows import (
-    blob_bytes,
+    SOLE_BLOBS,
+    add_idle_blob,
+    blob_disk,
+    clamp_times,
     close_reservation,
     column,
     drop_entry,
     has_file,
     is_needed,
+    next_to_go,
     take_unused,
 )
+from cachelayer.stores.schema import PAGE
+from cachelayer.stores.space import Need, Taken, file_need, free_pages, least, measure, need_of
 from cachelayer.stores.writers import Writer
 
 T = TypeVar("T")
 
+_log = logging.getLogger("cachelayer")
+
 ROOM_WAIT = 10.0
 """Seconds that a writer waits when all the room there is has been reserved by others."""
 BATCH = 64
-"""Blobs renamed or unlinked in one transaction: some tens of microseconds each while others wait to write."""
+"""Blobs renamed or unlinked, or entries dropped, in one transaction: some tens of microseconds each while others wait
+to write."""
+FULL_TO_THE_BYTE = 4
+"""Entries whose files go first where a disk has no room to write down that they go."""
+PAGES = 256
+"""Pages freed or given back in one transaction. Each passes through the write-ahead log, overwritten with zeros."""
+
+
+class Tally:
+    """What was evicted and nobody has been told of yet. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sum = NONE
+
+    def add(self, more: Evicted) -> None:
+        with self._lock:
+            self._sum += more
+
+    def take(self) -> Evicted:
+        with self._lock:
+            told, self._sum = self._sum, NONE
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +85,27 @@ class Place:
     id: str
     known: frozenset[str]
     """Digests that had a file when room was reserved; for the others there is room."""
+    need: Need
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one transaction has done to make room."""
+
+    doomed: list[str]
+    """Blobs to be collected now."""
+    disk: int
+    """Bytes that they take."""
+    dropped: int = 0
+    """Entries."""
+    evicted: Evicted = NONE
+    """Those among them that had not expired."""
+    given_back: int = 0
+    """Pages."""
+
+    @property
+    def progress(self) -> bool:
+        return bool(self.doomed or self.dropped or self.given_back)
 
 
 class Sweep:
@@ -61,6 +119,7 @@ class Sweep:
         recency: Recency,
         size_limit: int,
         clock: Callable[[], float],
+        tally: Tally,
     ) -> None:
         self.index = index
         self._files = files
@@ -68,72 +127,139 @@ class Sweep:
         self.recency = recency
         self._limit = size_limit
         self._clock = clock
+        self._tally = tally
         self._unsettled: list[str] = []
+        self._told = False
 
-    def admit(self, need: Callable[[sqlite3.Connection], int], take: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``take`` in a transaction in which the bytes that ``need`` asks for fit, evicting until they do.
+    def admit(self, need: Callable[[sqlite3.Connection], Need], take: Callable[[sqlite3.Connection, Need], T]) -> T:
+        """Run ``take`` in a transaction in which what ``need`` asks for fits, evicting until it does.
 
-        Raises NoRoom when they are more than there can be, or when others keep all room reserved for ROOM_WAIT.
+        Raises NoRoom when that is more than there can be, or when others keep all room reserved for ROOM_WAIT.
         """
         self._settle()  # what could not be settled when its put failed, because the disk was full
         deadline = time.monotonic() + ROOM_WAIT
-        pause, reclaimed = 0.002, False
+        pause, reclaimed, cut = 0.002, False, False
+        over, gone = 0, NONE
         while True:
-            doomed: list[str] = []
-            found = False
+            step: _Step | None = None
             with self.index.writing() as sql:
-                wanted = need(sql)
-                if wanted > self._limit:
-                    raise NoRoom(f"{wanted} bytes do not fit into a store of {self._limit}")
                 self.recency.write(sql)
-                held, reserved = sql.execute(
-                    "SELECT bytes, (SELECT ifnull(sum(bytes), 0) FROM Reservation) FROM Held"
-                ).fetchone()
-                excess = held + wanted - self._limit
-                if excess <= 0:
-                    return take(sql)
+                clamp_times(sql, self._clock())
+                wanted = need(sql)
+                taken = measure(sql, self._files.folder)
+                over = max(over, taken.with_room_for(Need()) - self._limit)
+                if taken.with_room_for(wanted) <= self._limit:
+                    self._tell(over, gone)
+                    return take(sql, wanted)
+                floor = least(sql, taken) + wanted.bytes
+                if wanted.bytes and floor > self._limit:
+                    raise NoRoom(
+                        f"{wanted.bytes} bytes do not fit into a store of {self._limit}, "
+                        f"of which {floor - wanted.bytes} are its own"
+                    )
                 # While it cannot fit beside what others have reserved, evicting would be in vain.
-                if reclaimed and reserved + wanted <= self._limit:
-                    doomed, found = self._evict(sql, excess)
-            if not reclaimed:
+                vain = bool(wanted.bytes) and floor + taken.reserved.bytes > self._limit
+                if reclaimed and not vain and (cut or not taken.log):
+                    step = self._make_room(sql, taken, wanted)
+            if taken.log and not cut:
+                self.index.checkpoint()  # rather than evict for what a reader keeps for a moment
+                cut = True
+            elif not reclaimed:
                 self.reclaim()
                 reclaimed = True
-            elif found:
-                self.collect(doomed)
-            elif time.monotonic() < deadline:
+            elif step is not None and step.progress:
+                gone += step.evicted
+                self._finish(step)
+            elif not taken.reserved.bytes or time.monotonic() >= deadline:
+                self._tell(over, gone)
+                raise NoRoom(f"{wanted.bytes} bytes more do not fit beside the answers that are being written")
+            else:
                 time.sleep(pause)
                 pause = min(pause * 2, 0.1)
                 reclaimed = False  # one of those we wait for may have died
-            else:
-                raise NoRoom(f"all room is taken by answers being written; {wanted} bytes more do not fit")
 
-    def reserve(self, record: int, blobs: Mapping[str, int]) -> Place:
-        """Reserve room for a record and blobs (digest -> bytes), evicting for it, and claim the digests.
+    def _tell(self, over: int, gone: Evicted) -> None:
+        """Say once that entries went because somebody else keeps more here than this limit lets."""
+        # Not at the few pages by which a put may be wrong about what it takes.
+        if gone.entries and over > self._limit // 50 and not self._told:
+            self._told = True
+            _log.warning(
+                "the store in %s held %d bytes more than size_limit lets it (%d): %d entries that had cost $%s were "
+                "dropped",
+                self._files.folder,
+                over,
+                self._limit,
+                gone.entries,
+                f"{gone.usd:f}",
+            )
+
+    def reserve(self, record: int, request: int, blobs: Mapping[str, int]) -> Place:
+        """Reserve room for a record, its canonical request and blobs (digest -> bytes), evicting for it, and claim the
+        digests.
 
         Raises NoRoom as admit() does.
         """
 
-        def need(sql: sqlite3.Connection) -> int:
-            return record + sum(size for digest, size in blobs.items() if not has_file(sql, digest))
-
-        def take(sql: sqlite3.Connection) -> Place:
+        def take(sql: sqlite3.Connection, need: Need) -> Place:
             known = frozenset(digest for digest in blobs if has_file(sql, digest))
-            place = Place(self._reservation(sql, need(sql)), known)
+            place = Place(self._reservation(sql, need), known, need)
             sql.executemany("INSERT INTO Claim VALUES (?, ?)", [(digest, place.id) for digest in blobs])
             return place
 
-        return self.admit(need, take)
+        return self.admit(lambda sql: need_of(sql, record, request, blobs, self._files.block), take)
 
     def trim(self) -> None:
         """Evict until what is held fits, after the limit was lowered."""
-        self.admit(lambda sql: 0, lambda sql: None)
+        self.admit(lambda sql: Need(), lambda sql, need: None)
 
     def extend(self, place: Place, size: int) -> None:
         """Reserve room for rewriting a blob that has a row but no whole file."""
         self.admit(
-            lambda sql: size,
-            lambda sql: sql.execute("UPDATE Reservation SET bytes = bytes + ? WHERE id = ?", (size, place.id)),
+            lambda sql: Need(file_need(size, self._files.block)),
+            lambda sql, need: sql.execute("UPDATE Reservation SET disk = disk + ? WHERE id = ?", (need.disk, place.id)),
         )
+
+    def yield_to_disk(self, need: Need, *, quota: bool) -> bool:
+        """Evict so much that ``need`` can be written on a disk that is full; whether that was possible.
+
+        Nothing is evicted in vain: not where all files that are held take less than is missing.
+        quota: how much is missing cannot be asked.
+        """
+        self.index.checkpoint()  # the log's room is the first to go
+        missing = need.disk if quota else self._files.missing(need.disk)
+        with self.index.reading() as sql:
+            taken = measure(sql, self._files.folder)
+        if need.disk and missing > taken.files - taken.reserved.disk:
+            return False
+        unlinked = 0
+        while missing > 0 or not need.disk:
+            try:
+                with self.index.writing() as sql:
+                    if need.disk:
+                        step = self._evict(sql, missing.__le__, files=True)
+                    else:
+                        step = self._evict(sql, lambda _: free_pages(sql) >= need.pages)
+            except ERRORS as error:
+                # Not without end: somebody else may take whatever comes free.
+                unlinked += 1
+                if not (is_full(error) and unlinked <= FULL_TO_THE_BYTE and self._unlink_some()):
+                    raise
+                continue
+            self._finish(step)
+            if not need.disk or not step.progress:
+                return bool(step.dropped)
+            missing -= step.disk
+        return True
+
+    def _unlink_some(self) -> bool:
+        """Remove the files of the least recently used entry before the entry: on a disk that is full to the last byte
+        not even its going can be written down. Who reads it meanwhile has a miss. False when there is no such file."""
+        with self.index.reading() as sql:
+            for key in column(sql, "SELECT key FROM Entry ORDER BY used LIMIT ?", (BATCH,)):
+                digests = column(sql, SOLE_BLOBS, (key,))
+                if sum(self._files.remove(digest) for digest in digests if DIGEST.match(digest)):
+                    return True
+        return False
 
     def mend(self, digest: str, data: bytes) -> None:
         """Write a blob again whose file is gone, if an entry needs it still.
@@ -144,7 +270,7 @@ class Sweep:
         with self.index.writing() as sql:
             if not (has_file(sql, digest) and is_needed(sql, digest)):
                 return
-            place = Place(self._reservation(sql, 0), frozenset())  # its row counts its bytes
+            place = Place(self._reservation(sql, Need()), frozenset(), Need())  # its row counts its bytes
             sql.execute("INSERT INTO Claim VALUES (?, ?)", (digest, place.id))
         try:
             self._files.write(digest, data, self.writer.name())
@@ -176,6 +302,22 @@ class Sweep:
             idle = [digest for (digest,) in sql.execute("SELECT digest FROM Blob WHERE idle = 1")]
         count += self.collect(idle)
         return count
+
+    def clamp(self) -> None:
+        """Bring all entries out of the future."""
+        while True:
+            with self.index.writing() as sql:
+                if not clamp_times(sql, self._clock()):
+                    return
+
+    def shrink(self) -> None:
+        """Give back every free page that no writer waits for."""
+        while True:
+            with self.index.writing() as sql:
+                pages = min(measure(sql, self._files.folder).surplus(Need()), PAGES)
+                self.index.give_back(pages)
+            if not pages:
+                return
 
     def expire(self) -> int:
         """Drop the entries whose time is over; how many."""
@@ -214,45 +356,65 @@ class Sweep:
 
     def adopt_strays(self) -> None:
         """Count every blob file that the index does not know (its writer was killed, or the index is new)."""
-        strays: list[tuple[str, int]] = []
-        for digest, size in self._files.walk():
-            strays.append((digest, size))
+        strays: list[str] = []
+        for digest, _ in self._files.walk():
+            strays.append(digest)
             if len(strays) == BATCH:
                 self._adopt(strays)
                 strays = []
         self._adopt(strays)
 
-    def _adopt(self, strays: list[tuple[str, int]]) -> None:
+    def _adopt(self, strays: list[str]) -> None:
         with self.index.reading() as sql:
-            strays = [(digest, size) for digest, size in strays if not has_file(sql, digest)]
+            strays = [digest for digest in strays if not has_file(sql, digest)]
         if strays:
             with self.index.writing() as sql:
-                for digest, _ in strays:
+                for digest in strays:
                     # Asked again under the lock: a claim means that its writer has counted it.
                     claimed = sql.execute("SELECT 1 FROM Claim WHERE digest = ?", (digest,)).fetchone()
-                    size = self._files.size(digest)
-                    if size is not None and not claimed:
-                        sql.execute("INSERT OR IGNORE INTO Blob VALUES (?, ?, 1)", (digest, size))
+                    extent = self._files.extent(digest)
+                    if extent is not None and not claimed:
+                        add_idle_blob(sql, digest, extent)
 
-    def _evict(self, sql: sqlite3.Connection, excess: int) -> tuple[list[str], bool]:
-        """Drop entries until their going frees ``excess`` bytes, or BATCH of them: idle blobs first, then expired
-        entries, then the least recently used. (blobs to be collected, whether anything was found)"""
+    def _make_room(self, sql: sqlite3.Connection, taken: Taken, wanted: Need) -> _Step:
+        """Drop entries and give pages back until ``wanted`` fits beside what is taken, or as much as one transaction
+        may."""
+
+        def now(disk: int) -> Taken:
+            return replace(taken, files=taken.files - disk, free=free_pages(sql))
+
+        def enough(disk: int) -> bool:
+            after = now(disk)
+            return after.with_room_for(wanted) - after.surplus(wanted) * PAGE <= self._limit
+
+        step = self._evict(sql, enough)
+        after = now(step.disk)
+        excess = after.with_room_for(wanted) - self._limit
+        step.given_back = max(0, min(after.surplus(wanted), -(-excess // PAGE), PAGES))
+        self.index.give_back(step.given_back)
+        return step
+
+    def _evict(self, sql: sqlite3.Connection, enough: Callable[[int], bool], *, files: bool = False) -> _Step:
+        """Drop idle blobs, then expired entries, then the least recently used, until their bytes on disk are enough,
+        or as many as one transaction may. files: only entries that have some."""
         doomed = column(sql, "SELECT digest FROM Blob WHERE idle = 1 LIMIT ?", (BATCH,))
-        freed = sum(blob_bytes(sql, digest) for digest in doomed)
-        dropped = 0
-        while freed < excess and dropped < BATCH:
-            row = sql.execute(
-                "SELECT key, bytes FROM Entry WHERE expires <= ? ORDER BY expires LIMIT 1", (self._clock(),)
-            ).fetchone()
-            row = row or sql.execute("SELECT key, bytes FROM Entry ORDER BY used LIMIT 1").fetchone()
-            if row is None:
+        step = _Step(doomed, sum(blob_disk(sql, digest) for digest in doomed))
+        before = free_pages(sql)
+        while not enough(step.disk) and step.dropped < BATCH and free_pages(sql) - before < PAGES:
+            key, expired = next_to_go(sql, self._clock(), files=files)
+            if key is None:
                 break
-            key, size = row
+            if not expired:
+                step.evicted += Evicted(1, _cost(sql, key))
             idle = drop_entry(self.index, sql, key)
-            freed += size + sum(blob_bytes(sql, digest) for digest in idle)
-            doomed += idle
-            dropped += 1
-        return doomed, bool(doomed or dropped)
+            step.disk += sum(blob_disk(sql, digest) for digest in idle)
+            step.doomed += idle
+            step.dropped += 1
+        return step
+
+    def _finish(self, step: _Step) -> None:
+        self._tally.add(step.evicted)
+        self.collect(step.doomed)
 
     def _collect(self, digests: list[str]) -> int:
         taken: list[str] = []
@@ -264,7 +426,7 @@ class Sweep:
                     if freed is not None and DIGEST.match(digest) and self._files.discard(digest, self.writer.token):
                         taken.append(digest)
                         size += freed
-                id = self._reservation(sql, size) if taken else None
+                id = self._reservation(sql, Need(size)) if taken else None
         except BaseException:  # not committed, so the rows still speak for the files
             for digest in taken:
                 self._files.put_back(digest, self.writer.token)
@@ -282,7 +444,16 @@ class Sweep:
         else:
             self._files.destroy(digest, token)
 
-    def _reservation(self, sql: sqlite3.Connection, size: int) -> str:
+    def _reservation(self, sql: sqlite3.Connection, need: Need) -> str:
         id = self.writer.name()
-        sql.execute("INSERT INTO Reservation VALUES (?, ?, ?)", (id, self.writer.token, size))
+        sql.execute("INSERT INTO Reservation VALUES (?, ?, ?, ?)", (id, self.writer.token, need.disk, need.pages))
         return id
+
+
+def _cost(sql: sqlite3.Connection, key: str) -> Decimal:
+    """What an entry had cost. Asked when it goes, not kept beside it: entries go seldom, and are read often."""
+    row = sql.execute("SELECT value FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchone()
+    try:
+        return decode(bytes(row[0])).cost.usd or Decimal(0)
+    except (Broken, TypeError, ValueError):  # no row, or one of another kind
+        return Decimal(0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from blake3 import blake3
 
@@ -13,6 +15,7 @@ from cachelayer.stores.blobs import DIGEST, BlobFiles, Unfit
 from cachelayer.stores.index import Refused, StrictDisk
 from cachelayer.stores.rows import is_needed
 
+Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
 Kind = Literal["refused-row", "damaged-entry", "missing-blob", "damaged-blob", "orphaned-blob"]
 
 
@@ -24,14 +27,16 @@ class Problem:
     detail: str
 
 
-def find_problems(sql: sqlite3.Connection, files: BlobFiles, *, deep: bool) -> list[Problem]:
+def find_problems(reading: Reading, files: BlobFiles, *, deep: bool) -> list[Problem]:
     """Compare index and files. Beside live writers a blob being written shows as orphaned.
 
+    reading: a connection to the index, asked for again and again: one that was kept would keep the write-ahead log from
+    being cut, and a fork waiting.
     deep: also read every record against its checksum and every blob against its digest; else sizes only.
     """
     problems: list[Problem] = []
     disk = StrictDisk("")
-    for key, raw, mode, filename, value in sql.execute("SELECT key, raw, mode, filename, value FROM Cache"):
+    for rowid, key, raw, mode, filename, value in _pages(reading, _RECORDS):
         try:
             name = disk.get(key, raw)
             record = disk.fetch(mode, filename, value, False)
@@ -40,18 +45,44 @@ def find_problems(sql: sqlite3.Connection, files: BlobFiles, *, deep: bool) -> l
         except Refused as error:
             problems.append(Problem("refused-row", str(key), str(error)))
         except Broken as error:
-            problems.append(Problem("damaged-entry", str(key), str(error)))
-    for digest, size in files.walk():
-        if not is_needed(sql, digest):
-            problems.append(Problem("orphaned-blob", digest, f"{size} bytes that no entry refers to"))
-    for digest, size in sql.execute(
-        "SELECT DISTINCT Reference.digest, bytes FROM Reference LEFT JOIN Blob ON Blob.digest = Reference.digest"
-    ):
+            if _there(reading, "SELECT 1 FROM Cache WHERE rowid = ? AND value IS ?", (rowid, value)):
+                problems.append(Problem("damaged-entry", str(key), str(error)))
+    for digest, extent in files.walk():
+        with reading() as sql:
+            needed = is_needed(sql, digest)
+        if not needed:
+            problems.append(Problem("orphaned-blob", digest, f"{extent.size} bytes that no entry refers to"))
+    for digest, size in _pages(reading, _BLOBS):
         detail = _blob_fault(files, digest, size, deep=deep)
-        if detail is not None:
+        # Asked again: entry and blob may have gone since the page was read.
+        if detail is not None and _there(reading, "SELECT 1 FROM Reference WHERE digest = ?", (digest,)):
             missing = detail == "it is gone"
             problems.append(Problem("missing-blob" if missing else "damaged-blob", str(digest), detail))
     return problems
+
+
+_RECORDS = "SELECT rowid, key, raw, mode, filename, value FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT 100"
+_BLOBS = (
+    "SELECT DISTINCT Reference.digest, bytes FROM Reference LEFT JOIN Blob ON Blob.digest = Reference.digest"
+    " WHERE Reference.digest > ? ORDER BY Reference.digest LIMIT 100"
+)
+
+
+def _pages(reading: Reading, statement: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement that takes up where its first column left off."""
+    after: Any = float("-inf")  # before everything, whatever its type
+    while True:
+        with reading() as sql:
+            rows = sql.execute(statement, (after,)).fetchall()
+        yield from rows
+        if not rows:
+            return
+        after = rows[-1][0]
+
+
+def _there(reading: Reading, statement: str, values: tuple[Any, ...]) -> bool:
+    with reading() as sql:
+        return sql.execute(statement, values).fetchone() is not None
 
 
 def _blob_fault(files: BlobFiles, digest: str, size: int | None, *, deep: bool) -> str | None:

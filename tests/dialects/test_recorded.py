@@ -21,7 +21,7 @@ from tests.wire import HERE, SHARED, Recorded, exchanges, kind
 BARE = {
     "generate-image-with-a-prompt-1.json": (gemini, None),
     "image-edit-multiple-1.json": (generate, None),
-    "openai-image.json": (generate, None),
+    "openai-image.json": (generate, "not-an-image"),  # its images were cut to 80 bytes by those who wrote it down
     "unary-failure-prompt-blocked-safety.json": (gemini, "blocked"),
     "unary-failure-quota-exceeded.json": (gemini, "incomplete"),
     "gpt-image-response-format-error.json": (generate, "incomplete"),

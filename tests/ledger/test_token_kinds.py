@@ -86,17 +86,17 @@ class TestOtherKinds:
     def test_googles_input_of_another_kind(self, kind: str) -> None:
         found = cost(gemini(), usageMetadata=google_usage({"TEXT": 567, kind: 100_000}, {"IMAGE": 1120}))
         assert (found.usd, found.pricing) == (Decimal("0.335534"), "estimated")
-        assert "100,000 input tokens of a kind without a price of its own" in found.reason
+        assert "input tokens of a kind without a price of its own" in found.reason
 
     def test_openais_audio_input(self) -> None:
         found = cost(openai(), usage=openai_usage(10, 0, 4160, audio_tokens=1000))
         assert found.pricing == "estimated"
-        assert "1,000 input tokens" in found.reason
+        assert "input tokens of a kind" in found.reason
 
     def test_other_output(self) -> None:
         found = cost(gemini(), usageMetadata=google_usage({"TEXT": 567}, {"IMAGE": 1120, "AUDIO": 200}))
         assert (found.usd, found.pricing) == (Decimal("0.137934"), "estimated")
-        assert "200 output tokens" in found.reason
+        assert "output tokens of a kind" in found.reason
 
     def test_none_of_another_kind_is_none(self) -> None:
         found = cost(gemini(), usageMetadata=google_usage({"TEXT": 567, "AUDIO": 0}, {"IMAGE": 1120, "VIDEO": 0}))
@@ -151,7 +151,7 @@ class TestCachedKinds:
         details = {"cached_tokens": 400, "cached_tokens_details": {"text_tokens": 100, "audio_tokens": 300}}
         found = cost(openai(), usage=openai_usage(100, 900, 4160, audio_tokens=300, **details))
         assert (found.usd, found.pricing) == (Decimal("0.14082"), "estimated")
-        assert "300 cached tokens of a kind" in found.reason
+        assert "cached tokens of a kind" in found.reason
 
     def test_where_nothing_cached_is_listed_the_full_price_is_an_estimate(self) -> None:
         usage = google_usage({"TEXT": 567}, {"IMAGE": 1120}, cachedContentTokenCount=500)

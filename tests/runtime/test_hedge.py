@@ -54,24 +54,28 @@ def ask_in_threads(cache: cachelayer.Cache, provider: Silent, callers: int) -> l
     return answers
 
 
+SERVED = "HIT or COALESCED"
+"""Under load a thread may come so late that the answer is stored already."""
+
+
 def outcomes(answers: list[httpx.Response | Exception]) -> Counter[str]:
-    return Counter(a.headers["x-cachelayer"] if isinstance(a, httpx.Response) else type(a).__name__ for a in answers)
+    return Counter(word_of(a.headers["x-cachelayer"]) if isinstance(a, httpx.Response) else repr(a) for a in answers)
+
+
+def word_of(outcome: str) -> str:
+    return SERVED if outcome in ("HIT", "COALESCED") else outcome
 
 
 def test_threads_are_served_by_a_second_call(folder: Path) -> None:
     with Silent(1) as provider, cachelayer.Cache(path=folder, hedge_after=0.3) as cache:
         answers = ask_in_threads(cache, provider, 12)
-        assert outcomes(answers) == {"MISS": 2, "COALESCED": 10}
+        assert outcomes(answers) == {"MISS": 2, SERVED: 10}
         assert {shade_of(answer.content) for answer in answers if isinstance(answer, httpx.Response)} == {2}
         assert provider.calls == 2
         provider.speak()
         wait_until(lambda: cache.stats().misses == 2)
-        booked = Counter((event.outcome, event.reason, event.upstream) for event in events(cache))
-        assert booked == {
-            (Outcome.MISS, None, 1): 1,
-            (Outcome.MISS, "late", 1): 1,
-            (Outcome.COALESCED, None, 0): 10,
-        }
+        booked = Counter((word_of(event.outcome), event.reason, event.upstream) for event in events(cache))
+        assert booked == {("MISS", None, 1): 1, ("MISS", "late", 1): 1, (SERVED, None, 0): 10}
         stats = cache.stats()
         assert (stats.entries, stats.upstream_calls, stats.requests) == (1, 2, 12)
         each = stats.spent_usd / 2
@@ -96,10 +100,10 @@ def test_tasks_are_served_by_a_second_call(loop: str, folder: Path) -> None:
             got = uvloop.run(main(cache, provider))
         else:
             got = asyncio.run(main(cache, provider))  # whose end does not wait for a late answer
-        assert Counter(got) == {"MISS": 2, "COALESCED": 10}
+        assert Counter(map(word_of, got)) == {"MISS": 2, SERVED: 10}
         assert provider.calls == 2
         stats = cache.stats()
-        assert (stats.requests, stats.misses, stats.coalesced, stats.unpriced) == (12, 2, 10, 1)
+        assert (stats.requests, stats.misses, stats.hits + stats.coalesced, stats.unpriced) == (12, 2, 10, 1)
 
 
 def test_the_retry_of_whoever_made_the_call_may_make_another(folder: Path) -> None:
@@ -174,7 +178,7 @@ def test_the_first_call_fails_alone_too(folder: Path) -> None:
 def test_the_third_call_comes_after_twice_as_long(folder: Path) -> None:
     with Silent(1, 2) as provider, cachelayer.Cache(path=folder, hedge_after=0.4) as cache:
         answers = ask_in_threads(cache, provider, 8)
-        assert outcomes(answers) == {"MISS": 3, "COALESCED": 5}
+        assert outcomes(answers) == {"MISS": 3, SERVED: 5}
         assert provider.calls == 3
 
 
@@ -202,7 +206,7 @@ def test_queueing_for_a_connection_is_no_silence(folder: Path) -> None:
             provider.speak()
             for thread in [busy, *threads]:
                 thread.join()
-        assert Counter(answers) == {"MISS": 1, "COALESCED": 4}
+        assert Counter(map(word_of, answers)) == {"MISS": 1, SERVED: 4}
         assert provider.calls == 2
 
 
@@ -279,18 +283,16 @@ def test_a_stopped_holder_holds_nobody_and_his_late_answer_is_not_kept(program: 
         try:
             other = start(program, ASK, folder, provider.url + PATH, 2, 2, 1.0)
             go(other)
-            assert Counter(finish(other).split()) == {"MISS": 1, "COALESCED": 3}  # type: ignore[arg-type]
+            got = Counter(map(word_of, finish(other).split()))  # type: ignore[arg-type]
+            assert got == {"MISS": 1, SERVED: 3}
             assert provider.calls == 2
             provider.speak()
         finally:
             holder.send_signal(signal.SIGCONT)  # type: ignore[attr-defined]
         assert finish(holder) == "MISS\n"  # type: ignore[arg-type]
         with cachelayer.Cache(path=folder) as cache:
-            assert Counter((event.outcome, event.reason) for event in events(cache)) == {
-                (Outcome.MISS, None): 1,
-                (Outcome.MISS, "late"): 1,
-                (Outcome.COALESCED, None): 3,
-            }
+            booked = Counter((word_of(event.outcome), event.reason) for event in events(cache))
+            assert booked == {("MISS", None): 1, ("MISS", "late"): 1, (SERVED, None): 3}
             with cache.wrap(httpx.Client()) as client:
                 answer = client.post(provider.url + PATH, json=body())
                 assert (answer.headers["x-cachelayer"], shade_of(answer.content)) == ("HIT", 2)

@@ -31,7 +31,7 @@ class Sample:
 
     @property
     def size(self) -> int:
-        """Bytes that the size limit counts."""
+        """Bytes of the record and the blobs."""
         return len(self.record) + sum(map(len, self.blobs.values()))
 
     def put(self, store: Store, *, expires: float | None = None) -> None:
@@ -95,6 +95,20 @@ def churn(folder: Path, limit: int, seed: int) -> None:
         print(chosen.key, flush=True)
 
 
+def press(folder: Path, limit: int, seed: int) -> None:
+    """Put new entries of every size for ever, far more than fit; a line for each."""
+    rng = random.Random(seed)
+    store = open_local(folder, size_limit=limit)
+    number = 0
+    while True:
+        number += 1
+        blobs = [rng.randbytes(rng.randrange(1000, limit // 20)) for _ in range(rng.choice([0, 0, 0, 0, 0, 0, 1, 2]))]
+        one = sample((seed, number), *blobs, text=rng.randbytes(rng.randrange(10, 14_000)))
+        canonical = rng.randbytes(rng.choice([100, 1000, 1000, 3000, limit // 50]))
+        store.put(one.key, one.record, one.blobs, canonical=canonical, expires=None)
+        print(one.key, flush=True)
+
+
 def collect(folder: Path, limit: int, seed: int) -> None:
     """Clean up for ever; a line for each round."""
     store = open_local(folder, size_limit=limit)
@@ -152,9 +166,9 @@ def take_room(folder: Path, limit: int, seed: int) -> None:
     assert store._opened is not None
     sweep = store._opened.sweep
     assert sweep is not None
-    placed, unfinished = sample("placed", b"p" * 5000), b"u" * 5000
+    placed, unfinished = sample("placed", b"p" * 50_000), b"u" * 50_000
     (digest,) = placed.blobs
-    sweep.reserve(100, {digest: 5000, "ab" * 32: 5000})
+    sweep.reserve(100, 100, {digest: 50_000, "ab" * 32: 50_000})
     store._files.write(digest, placed.blobs[digest], sweep.writer.name())
     (folder / "incoming" / sweep.writer.name()).write_bytes(unfinished)
     child = os.fork()
@@ -201,7 +215,7 @@ def forks(folder: Path, limit: int, seed: int) -> None:
 
 
 MODES: dict[str, Callable[[Path, int, int], None]] = {
-    mode.__name__: mode for mode in (churn, collect, fill, forks, read_only, small_files, take_room)
+    mode.__name__: mode for mode in (churn, collect, fill, forks, press, read_only, small_files, take_room)
 }
 
 if __name__ == "__main__":
