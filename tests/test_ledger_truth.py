@@ -17,6 +17,7 @@ import cachelayer
 from cachelayer.simulator import Simulator
 from tests.asking import GEMINI_PATH, PATH, body, gemini_body
 from tests.conftest import Program, finish
+from tests.dialects.samples import made
 
 PROCESSES, THREADS, EACH = 4, 5, 500
 
@@ -114,7 +115,7 @@ GOOGLE = "https://generativelanguage.googleapis.com" + GEMINI_PATH
 
 def provider(usage: dict[str, Any] | None, calls: list[int]) -> httpx.MockTransport:
     """The user's own transport: Google, as far as this request goes."""
-    image = base64.b64encode(bytes(range(256)) * 100).decode()
+    image = base64.b64encode(made("PNG", 96)).decode()
 
     def answer(request: httpx.Request) -> httpx.Response:
         calls.append(1)
