@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -80,7 +80,7 @@ class Fold:
         found = segments.names(self._folder)
         finished = segments.finished(found, dead)
         if gone := offsets.keys() - set(found):
-            self._write(lambda db: db.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in gone]))
+            self._write(lambda db: _forget(db, gone))
         if self._fold_segments(found, finished, offsets) and dead:
             self._write(lambda db: _book_lost(db, dead))
 
@@ -144,6 +144,11 @@ def _state(db: sqlite3.Connection) -> tuple[dict[str, int], list[str]]:
         raise _TotalsUnknown
     calls = db.execute("SELECT call FROM calls WHERE state != 'lost'").fetchall()
     return read_offsets(db), [call for (call,) in calls if _is_call(call)]
+
+
+def _forget(db: sqlite3.Connection, gone: Iterable[str]) -> None:
+    # Returns no cursor: one that ends outside of the gate may still have something to say to SQLite.
+    db.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in gone])
 
 
 def _is_call(call: object) -> bool:
