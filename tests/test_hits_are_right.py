@@ -192,6 +192,18 @@ def test_a_model_and_its_snapshot(desk: Desk) -> None:
     desk.apart(*(gemini(model=model, **small) for model in models))
 
 
+def test_another_hosts_defaults_count(desk: Desk) -> None:
+    """OpenAI documents `auto` for its own host; the simulator's is another."""
+    desk.apart(images(), images(background="auto"), images(quality="auto"), images(moderation="auto"))
+
+
+def test_a_part_of_a_form_without_a_filename_is_no_file(desk: Desk) -> None:
+    path, request = editing(RED, mask=GREEN)
+    *pictures, (_, (_, mask, mime)) = request["files"]
+    as_field = {**request, "files": [*pictures, ("mask", (None, mask, mime))]}
+    desk.apart((path, request), (path, as_field), editing(RED))
+
+
 def test_anything_unknown_counts(desk: Desk) -> None:
     desk.apart(
         images(),
@@ -288,7 +300,6 @@ def test_tracing_telemetry_and_credentials_cost_no_hit(desk: Desk) -> None:
         "openai-project",
         "x-goog-user-project",
         "user-agent",
-        "accept",
         "x-stainless-lang",
         "x-stainless-retry-count",
         "x-goog-api-client",
@@ -313,6 +324,7 @@ def test_tracing_telemetry_and_credentials_cost_no_hit(desk: Desk) -> None:
         images(),
         *(images(headers={name: f"{name}-{number}"}) for name in names for number in range(2)),
         *(images(params={name: "x"}) for name in parameters),
+        *(images(headers={"accept": accept}) for accept in ("application/json", "text/html, */*;q=0.8")),
     )
 
 
@@ -331,7 +343,7 @@ def test_spellings_cost_no_hit(desk: Desk) -> None:
         images(prompt="a fox"),
         images(prompt="  a fox\n"),
         images(prompt="a fox", n=1),
-        images(prompt="a fox", n=None, stream=False, background="auto", user=None),
+        images(prompt="a fox", n=None, stream=False, user=None),
         (PATH, {"content": json.dumps(dict(reversed(plain.items())), indent=3), "headers": JSON}),
         (PATH, {"content": json.dumps(plain).replace("fox", "\\u0066ox"), "headers": JSON}),
     )

@@ -19,10 +19,11 @@ from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import dollars, duration, number, percent
 from cachelayer.cli.places import folder_of
 from cachelayer.cli.reader import Reader
-from cachelayer.cli.report import Report, as_document, collect, headline, show
+from cachelayer.cli.report import Report, collect, headline, show
 from cachelayer.cli.screen import console, print_json
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.reports import report_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +126,7 @@ def _make_calls(screen: Console, folder: Path, asks: list[Ask], shown: Shown, la
             with Reader(folder) as reader:
                 sizes = reader.sizes()
             report = collect(ledger, by="model", since=begin, sizes=sizes)
-            document = as_document(ledger, by="model", since=begin, sizes=sizes)
+            document = report_json(ledger, by="model", since=begin, store_sizes=sizes)
             told = demo_told.look(cache, clients, shown)
             clients.close()
         return Seen(report, document, told, simulator.calls, simulator.billed_usd, took)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import dollars, duration, number, percent, size, visible
-from cachelayer.cli.places import existing_folder
+from cachelayer.cli.places import existing_folder, settings_for
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, note, print_json
 from cachelayer.cli.tables import Column, show_grid, show_place, show_table
@@ -24,9 +23,6 @@ from cachelayer.ledger.own_prices import as_argument, as_toml
 if TYPE_CHECKING:
     from rich.console import Console
 
-Why = tuple[str, str, int, Decimal]
-"""(outcome, reason, requests, what they cost)."""
-
 NAMED_HOSTS = 3
 """Hosts with estimates that are named, those with most dollars first."""
 
@@ -38,7 +34,7 @@ class Report:
     totals: reports.Stats
     groups: list[tuple[str, reports.Sums]]
     by: reports.By
-    reasons: list[Why]
+    reasons: list[reports.Because]
     normalized: dict[str, int]
     estimates: list[reports.Estimates]
 
@@ -67,12 +63,13 @@ def _print(
     as_json: bool,
 ) -> None:
     if as_json:
-        print_json(as_document(ledger, by=by, since=begin, sizes=sizes))
+        print_json(reports.report_json(ledger, by=by, since=begin, store_sizes=sizes))
         return
     report = collect(ledger, by=by, since=begin, sizes=sizes)
     screen = console()
     if report.totals.requests:
-        show(screen, report, where=f"{folder}, the last {since}" if since else str(folder))
+        where = f"{folder}, the last {since}" if since else str(folder)
+        show(screen, report, where=where, limit=settings_for(folder).size_limit)
     else:
         screen.print(f"No request was recorded in {folder}" + (f" in the last {since}." if since else " yet."))
 
@@ -108,30 +105,8 @@ def store_sizes(folder: Path) -> tuple[int, int, int]:
 
 def collect(ledger: Ledger, *, by: reports.By, since: float | None, sizes: tuple[int, int, int]) -> Report:
     """Ask the ledger. Raises LedgerError."""
-    return Report(
-        reports.totals(ledger, since=since, store_sizes=sizes),
-        reports.groups(ledger, by, since),
-        by,
-        reports.reasons(ledger, since),
-        reports.normalized(ledger, since),
-        reports.estimates(ledger, since),
-    )
-
-
-def as_document(ledger: Ledger, *, by: reports.By, since: float | None, sizes: tuple[int, int, int]) -> dict[str, Any]:
-    """The report as JSON. Raises LedgerError."""
-    document = reports.report_json(ledger, by=by, since=since, store_sizes=sizes)
-    document["reasons"] = [
-        {
-            "reason": reason,
-            "outcome": outcome,
-            "requests": count,
-            "spent_usd": f"{spent:f}",
-            "meaning": meaning_of(reason),
-        }
-        for outcome, reason, count, spent in reports.reasons(ledger, since)
-    ]
-    return document
+    totals, found = reports.survey(ledger, by=by, since=since, store_sizes=sizes)
+    return Report(totals, found.groups, by, found.reasons, found.normalized, found.estimates)
 
 
 def headline(totals: reports.Sums) -> str:
@@ -147,14 +122,14 @@ def headline(totals: reports.Sums) -> str:
     return f"{saved} and {duration(totals.saved_seconds)}: {calls}"
 
 
-def show(screen: Console, report: Report, *, where: str) -> None:
-    """Print a report."""
+def show(screen: Console, report: Report, *, where: str, limit: int | None = None) -> None:
+    """Print a report. limit: the size_limit in force here, bytes; the programs that write may have another."""
     from rich.text import Text
 
     screen.print(Text(headline(report.totals), style="bold green"))
     show_place(screen, Text(visible(where), style="dim"))
     screen.print()
-    show_grid(screen, _totals(report.totals), right=(1,))
+    show_grid(screen, _totals(report.totals, limit), right=(1,))
     if report.groups:
         screen.print()
         show_table(screen, [Column(f"By {report.by}", "name"), *map(Column, _FIGURES)], _groups(report.groups))
@@ -172,7 +147,7 @@ def _listed(hosts: list[str]) -> str:
     return " and ".join(visible(host) for host in hosts)
 
 
-def _totals(totals: reports.Stats) -> list[tuple[str, str, str]]:
+def _totals(totals: reports.Stats, limit: int | None) -> list[tuple[str, str, str]]:
     rows = [
         ("Requests", f"{totals.requests:,}", ""),
         ("Hits", f"{totals.hits:,}", f"answered from the store: {dollars(totals.avoided_usd)} not spent"),
@@ -187,6 +162,9 @@ def _totals(totals: reports.Stats) -> list[tuple[str, str, str]]:
         ("Stale", totals.stale, "answered by an expired entry, as the provider failed"),
         ("Bypassed", totals.bypassed, "not looked up, for the reasons below"),
         ("Errors", totals.errors, "ended without a good answer"),
+        ("Lost", totals.lost, "of the errors: the program was killed during the call"),
+        ("Not kept", totals.not_kept, "of the misses: paid for, but could not be stored"),
+        ("Faults", totals.faults, "of cachelayer's own; calls went on without it (cachelayer doctor)"),
     ):
         if count:
             rows.append((label, f"{count:,}", meaning))
@@ -198,9 +176,12 @@ def _totals(totals: reports.Stats) -> list[tuple[str, str, str]]:
         (
             "Stored",
             size(totals.stored_bytes),
-            f"{number(totals.entries, 'entry', 'entries')}, {number(totals.blobs, 'blob')}",
+            f"{number(totals.entries, 'entry', 'entries')}, {number(totals.blobs, 'blob')}"
+            + ("" if limit is None else f"; the limit is {size(limit)}"),
         ),
     ]
+    if totals.evicted:
+        rows.append(("Evicted", f"{totals.evicted:,}", f"to make room: had cost {dollars(totals.evicted_usd)}"))
     return rows
 
 
@@ -232,16 +213,16 @@ _WHY = (
 )
 
 
-def _reasons(reasons: list[Why]) -> list[list[str]]:
+def _reasons(reasons: list[reports.Because]) -> list[list[str]]:
     return [
         [
-            visible(reason),
-            outcome,
-            f"{count:,}",
-            dollars(spent),
-            visible(f"{meaning_of(reason)}; {remedy_of(reason)}"),
+            visible(one.reason),
+            one.outcome,
+            f"{one.requests:,}",
+            dollars(one.spent_usd) if one.spent_usd else "-",
+            visible(f"{meaning_of(one.reason)}; {remedy_of(one.reason)}"),
         ]
-        for outcome, reason, count, spent in reasons
+        for one in reasons
     ]
 
 

@@ -27,6 +27,11 @@ HEADERS: Final = frozenset(
         "x-amz-date",  # AWS Signature Version 4: docs.aws.amazon.com/IAM, "Create a signed AWS API request"
         "x-amz-security-token",  # the same
         "x-amz-content-sha256",  # the same
+        "x-amz-algorithm",  # the same; usually in the query, as are those that follow
+        "x-amz-credential",
+        "x-amz-expires",
+        "x-amz-signature",
+        "x-amz-signedheaders",
         "cf-aig-authorization",  # developers.cloudflare.com/ai-gateway/configuration/authentication
         "cf-access-client-id",  # developers.cloudflare.com/cloudflare-one, "Service tokens"
         "cf-access-client-secret",  # the same

@@ -210,6 +210,8 @@ class PassThrough:
     reason: str
     asked: Asked | Unkeyed | None
     began: Moment
+    call: str | None = None
+    """The id under which the ledger knows that it was begun; None when it does not."""
 
 
 Reply = Replay | Original | PassThrough | Crashed | TimedOut
@@ -272,6 +274,17 @@ class Depart(Effect[Clearance]):
     """May the call be sent now? With GO it counts as sent."""
 
     lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Begin(Effect[str | None]):
+    """Write down that a call is about to be sent: should this process be killed, it is booked as `lost`.
+
+    The call's id, which its Event carries; None where the ledger cannot be written. Not synced. Never raises.
+    """
+
+    asked: Asked
+    now: Moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from cachelayer.core.effects import (
     Abandoned,
     Announce,
     Arrival,
+    Begin,
     Board,
     Canonicalize,
     Clearance,
@@ -222,15 +223,16 @@ async def fly(asked: Asked, began: Moment, broken: int, hedge_after: float) -> L
         return unsent
 
     sent = await Now()
+    call = await Begin(asked, sent)
     try:
         received = await Send()
     except BaseException:
-        await _record_no_answer(asked, began, broken, Abandoned(), sent=True)
+        await _record_no_answer(asked, began, broken, Abandoned(), sent=True, call=call)
         raise
     came = await Now()
     if isinstance(received, Failed):
         crashed = Crashed(received.error)
-        await _record_no_answer(asked, began, broken, crashed, sent=received.sent)
+        await _record_no_answer(asked, began, broken, crashed, sent=received.sent, call=call)
         return crashed
 
     latency = came.monotonic - sent.monotonic
@@ -253,6 +255,7 @@ async def fly(asked: Asked, began: Moment, broken: int, hedge_after: float) -> L
         images=reading.images,
         latency=latency,
         reason=landing.reason,
+        call=call,
     )
     if landing.reason is not None:
         await Record(miss)
@@ -264,12 +267,12 @@ async def fly(asked: Asked, began: Moment, broken: int, hedge_after: float) -> L
 
 
 async def _record_no_answer(
-    asked: Asked, began: Moment, broken: int, landing: Crashed | Abandoned, *, sent: bool
+    asked: Asked, began: Moment, broken: int, landing: Crashed | Abandoned, *, sent: bool, call: str | None
 ) -> None:
     """A call was sent, or tried, and brought no answer."""
     served = (await Announce(landing)).served
     reason = Reason.RAISED if isinstance(landing, Crashed) else Reason.ABANDONED
-    await Record(no_answer(asked, began, await Now(), broken, sent=sent, served=served, reason=reason))
+    await Record(no_answer(asked, began, await Now(), broken, sent=sent, served=served, reason=reason, call=call))
 
 
 async def _is_made_since(asked: Asked, sent: Moment) -> bool:
@@ -278,17 +281,25 @@ async def _is_made_since(asked: Asked, sent: Moment) -> bool:
 
 
 def no_answer(
-    asked: Asked, began: Moment, now: Moment, broken: int, *, sent: bool, served: bool, reason: Reason
+    asked: Asked,
+    began: Moment,
+    now: Moment,
+    broken: int,
+    *,
+    sent: bool,
+    served: bool,
+    reason: Reason,
+    call: str | None = None,
 ) -> Event:
     """The outcome of a request whose call brought no answer.
 
     sent: the provider may have worked on it. served: another call of the flight answered the request: it is a MISS.
-    reason: why there is none.
+    reason: why there is none. call: its id in the ledger, where it was begun.
     """
     spent = Cost(None, "unpriced", "cut off before its usage was known") if sent else None
     outcome = Outcome.MISS if served else Outcome.ERROR
     why = Reason.LATE if served else reason
-    return _event(outcome, asked, began, now, broken, reason=why, upstream=int(sent), spent=spent)
+    return _event(outcome, asked, began, now, broken, reason=why, upstream=int(sent), spent=spent, call=call)
 
 
 def _event(
@@ -306,6 +317,7 @@ def _event(
     images: int = 0,
     latency: float | None = None,
     key: str | None = None,
+    call: str | None = None,
 ) -> Event:
     return Event(
         outcome=outcome,
@@ -326,4 +338,5 @@ def _event(
         latency=latency,
         broken=broken,
         normalized=asked.normalized,
+        call=call,
     )

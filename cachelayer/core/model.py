@@ -290,6 +290,8 @@ class Event:
     """Entries found damaged on the way."""
     normalized: tuple[str, ...] = ()
     tags: tuple[str, ...] = field(default=())
+    call: str | None = None
+    """The id under which the ledger knows that its forward was begun; None when it does not."""
 
 
 Json = Any

@@ -98,6 +98,11 @@ class Reason(StrEnum):
         "the call was given up after all its callers had left",
         "raise the setting finish_timeout, or drain_timeout where the program ended",
     )
+    LOST = (
+        "lost",
+        "the program was killed while the call was under way; what it cost is not known",
+        "let the program end in its own time: close() waits for answers that are paid for",
+    )
     INTERNAL_ERROR = (
         "internal-error",
         "a fault of cachelayer; the call went on without it",

@@ -1,12 +1,8 @@
-"""The durable list of outcomes: written to segments, folded exactly once into ``ledger.sqlite3``, read as
-one table.
+"""The durable list of outcomes: written to segments, folded exactly once into ``ledger.sqlite3``, read as one.
 
-Only the life of events on disk lives here; what a line looks like is in ``lines``, whose a segment is in
-``segments``, how the table looks in ``table``, what is asked of the table in ``reports``.
-
-Exactly once: the rows of a segment and the offset up to which it was read are committed together, and a
-segment is deleted only after the commit that holds its end is on the disk. Its offset row goes when its
-file is gone; names are random and never come back.
+Only what others see of the ledger lives here; what a line looks like is in ``lines``, whose a segment is in
+``segments`` and ``locks``, how lines get into the database in ``fold``, how it looks in ``table``, how it is read in
+``view``, what is asked of it in ``reports``.
 """
 
 from __future__ import annotations
@@ -14,49 +10,34 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sqlite3
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, TypeVar
 
 from cachelayer.core.errors import LedgerError
-from cachelayer.core.model import Event
+from cachelayer.core.model import Asked, Cost, Event
 from cachelayer.ledger import segments
-from cachelayer.ledger.lines import LINE_LIMIT, Damaged, decode, encode
-from cachelayer.ledger.table import (
-    COLUMNS,
-    INSERT,
-    TABLE,
-    WHOLE,
-    Unreadable,
-    check_schema,
-    connect,
-    is_whole,
-    open_writable,
-    read_offsets,
-    to_event,
-    to_row,
-)
+from cachelayer.ledger.background import background
+from cachelayer.ledger.faults import faults
+from cachelayer.ledger.fold import Fold
+from cachelayer.ledger.lines import Evicted, Fault, NotKept, encode, encode_begun
+from cachelayer.ledger.locks import Folding, fold_alone
+from cachelayer.ledger.table import Unreadable, is_whole
+from cachelayer.ledger.view import View, looked_at
 from cachelayer.sqlite import ERRORS, forbids_writing, inside_sqlite, is_damage
 
 log = logging.getLogger("cachelayer")
 
+T = TypeVar("T")
+
 FOLD_WAIT: Final = 30.0
-"""Seconds that ``fold`` waits for another process's fold (100,000 outcomes take about two)."""
-
-# fcntl locks do not hold among threads. Replaced in a forked child, whose copy may be held by a thread that
-# it does not have.
-_fold_lock = threading.Lock()
-
-
-def _forked() -> None:
-    global _fold_lock
-    _fold_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forked)
+"""Seconds that ``fold`` waits for another fold, and a report for other processes' locks on the database."""
+_BRIEFLY: Final = 0.5
+"""Seconds that a fold nobody has asked for waits for them."""
+_CLOSING: Final = 2.0
+"""Seconds that ``close`` folds; what is left is folded by whoever comes next."""
 
 
 class Ledger:
@@ -70,6 +51,21 @@ class Ledger:
         self.folder = folder.absolute()
         self._path = self.folder / "ledger.sqlite3"
         self._writer = segments.writer(self.folder)
+        self._background = background(self.folder)
+        self._faults = faults(self.folder)
+
+    def begin(self, asked: Asked, at: float) -> str:
+        """Write down that a call is about to be sent; the id that its Event will carry. Not synced: some microseconds.
+
+        at: unix seconds. If this process dies before an Event with that id is recorded, the call is booked as an ERROR
+        with reason ``lost``, upstream 1, unpriced.
+        """
+        try:
+            call = self._writer.begin(lambda call: encode_begun(call, asked, at))
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self._fold_if_rotated()
+        return call
 
     def record(self, event: Event, *, sync: bool = False) -> None:
         """Write one outcome down, by one write() to this process's segment.
@@ -78,31 +74,53 @@ class Ledger:
         too. When it raises LedgerError the outcome is lost, or (a failed sync) may be counted once; others
         are untouched.
         """
-        line = encode(event)
-        try:
-            self._writer.append(line, sync=sync)
-        except OSError as error:
-            raise LedgerError(f"cannot write to the ledger in {self.folder}: {error}") from error
+        self._append(encode(event), sync=sync, ends=event.call)
+
+    def record_not_kept(self, asked: Asked, reason: str, spent: Cost | None, at: float) -> None:
+        """Write down that a good answer, whose outcome is recorded as ever, could not be stored. spent: its cost."""
+        self._append(encode(NotKept(at, reason, asked.namespace, asked.model, asked.host, spent)))
 
     def record_evicted(self, entries: int, usd: Decimal) -> None:
-        """Write down entries that were dropped for room, and what they had cost."""
+        """Write down that entries had to go to make room. usd: what they had cost, as far as it is known."""
+        if entries:
+            self._append(encode(Evicted(time.time(), entries, usd)))
+
+    def record_fault(self, what: str, error: str) -> None:
+        """Count a failure of ours that a call went on without. what: "read an entry". error: the exception's class.
+
+        At most one line a minute and kind; what comes in between is counted, and written with the next or at close.
+        """
+        kind = self._faults.add(what, error, now=time.monotonic())
+        if kind is not None:
+            self._faults.take(time.time(), self._write_fault, kind)
 
     def close(self) -> None:
         """Let go of this process's segment and its descriptors, of other Ledgers of this folder too, and fold
         what is there unless somebody else does, or segments would pile up where nobody asks for a report.
-        Idempotent; a later record opens them anew. Not closing loses nothing."""
-        self._writer.close()
+
+        Idempotent; a later record opens them anew. Not closing loses nothing. While a call that was begun has not
+        ended, one descriptor stays: the lock that says that we live.
+        """
         with contextlib.suppress(LedgerError):
-            self._fold(wait=0)
+            self._faults.take(time.time(), self._write_fault)
+        self._writer.close()
+        self._background.stopping = True
+        until = time.monotonic() + _CLOSING
+        try:
+            with contextlib.suppress(LedgerError):
+                self._fold(wait_here=_CLOSING, wait=0, stop=lambda: time.monotonic() > until)
+        finally:
+            self._background.stopping = False
 
     def fold(self) -> int:
         """Move what the segments hold into ledger.sqlite3; the number of outcomes moved.
 
         Damaged lines are skipped and counted. An unfinished last line of a living writer is left for later,
-        that of a dead one dropped and counted. Segments of dead writers are deleted. Raises LedgerError
-        where the folder cannot be written, or when another process folds for FOLD_WAIT seconds.
+        that of a dead one dropped and counted. Finished segments are deleted. Calls that a dead process had begun are
+        booked as lost. Raises LedgerError where the folder cannot be written, or when another process folds for
+        FOLD_WAIT seconds.
         """
-        moved = self._fold(wait=FOLD_WAIT)
+        moved = self._fold(wait_here=FOLD_WAIT, wait=FOLD_WAIT)
         if moved is None:
             raise LedgerError(f"another process has been folding the ledger in {self.folder} for {FOLD_WAIT:.0f} s")
         return moved
@@ -110,79 +128,79 @@ class Ledger:
     def events(self, since: float | None = None) -> list[Event]:
         """The outcomes from ``since`` (unix seconds) on, oldest first. All of them in memory: for looking at, not for
         sums."""
-        where = "" if since is None else "WHERE at >= ?"
-        parameters = () if since is None else (since,)
-        with self.reading() as db:
-            rows = db.execute(f"SELECT {COLUMNS} FROM outcomes {where} ORDER BY at", parameters)  # noqa: S608
-            return [to_event(row) for row in rows]
+        return self.look(lambda view: view.events(since))
 
     def damaged(self) -> int:
         """Lines that were skipped because their checksum was wrong or their end was missing, and rows that are
         skipped because what they hold is none of ours (``table.WHOLE``)."""
-        with self.reading() as db:
-            return sum(int(value) for (value,) in db.execute("SELECT value FROM damage"))
+        return self.look(View.damaged)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """A consistent view of all outcomes recorded before: table ``outcomes``, with the columns of
-        ``events`` in docs/storage.md and the aggregate decimal_sum(TEXT). Not for keeping: a fork waits for
-        its end.
+    def faults_waiting(self) -> int:
+        """Faults of this process that no line tells yet."""
+        return self._faults.waiting()
+
+    def look(self, work: Callable[[View], T]) -> T:
+        """What work makes of a consistent view of all that was recorded before. It may be called again.
 
         Folds first where it can. Where it cannot (read-only, another fold under way) what is not folded yet
         is read into memory, so that the view is as complete. Raises LedgerError; when that was for a damaged
-        database, it has been moved aside and the next reading begins anew.
+        database, it has been moved aside and the next look begins anew.
         """
         with contextlib.suppress(LedgerError):
-            self._fold(wait=0)
-        read: tuple[int, int] | None = None
+            self._fold(wait_here=0, wait=0)
+        read = None
         try:
             read = _identity(self._path)
-            # From the first statement to the closing in one stretch: what a connection has locked at a fork, the child
-            # takes for locked by itself.
-            with inside_sqlite, contextlib.closing(self._view()) as db:
-                yield db
+            return looked_at(lambda: View(self.folder, self._path, FOLD_WAIT), work)
         except (*ERRORS, OSError, Unreadable, ValueError, ArithmeticError) as error:
             if isinstance(error, Unreadable) or is_damage(error):
                 # Damage in pages that a fold does not touch is found only here.
                 self._set_aside(read)
             raise LedgerError(f"cannot read the ledger in {self.folder}: {error}") from error
 
-    def _fold(self, *, wait: float) -> int | None:
-        """As ``fold``; None when somebody else is folding."""
+    def _append(self, line: bytes, *, sync: bool = False, ends: str | None = None) -> None:
+        try:
+            self._writer.append(line, sync=sync, ends=ends)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self._fold_if_rotated()
+
+    def _write_fault(self, fault: Fault) -> None:
+        self._append(encode(fault))
+
+    def _cannot_write(self, error: OSError) -> LedgerError:
+        return LedgerError(f"cannot write to the ledger in {self.folder}: {error}")
+
+    def _fold_if_rotated(self) -> None:
+        if self._writer.rotated:
+            self._writer.rotated = False
+            self._background.start(self._fold_in_background)
+
+    def _fold_in_background(self) -> None:
+        with contextlib.suppress(LedgerError):
+            self._fold(wait_here=0, wait=0, stop=lambda: self._background.stopping)
+
+    def _fold(self, *, wait_here: float, wait: float, stop: Callable[[], bool] = lambda: False) -> int | None:
+        """As ``fold``; None when somebody else is folding: another thread for wait_here seconds, another process for
+        wait."""
         try:
             if not self.folder.is_dir():
                 return 0
-            if not _fold_lock.acquire(timeout=wait if wait else 0):
-                return None
-            try:
-                with segments.folding(self.folder, wait=wait) as right:
-                    return self._fold_alone(right, wait) if right else None
-            finally:
-                _fold_lock.release()
+            return fold_alone(
+                self.folder, lambda right: self._fold_with(right, wait, stop), wait_here=wait_here, wait=wait
+            )
         except (OSError, Unreadable, *ERRORS) as error:
             raise LedgerError(f"cannot fold the ledger in {self.folder}: {error}") from error
 
-    def _fold_alone(self, right: segments.Folding, wait: float) -> int:
-        found = segments.names(self.folder)
-        # Asked BEFORE reading: what a writer adds between reading and asking would be deleted unread.
-        dead = {name for name in found if right.is_dead(name)}
-        if not found and not self._path.exists():
-            return 0
+    def _fold_with(self, right: Folding, wait: float, stop: Callable[[], bool]) -> int:
+        fold = Fold(self.folder, self._path, right, wait=max(wait, _BRIEFLY), stop=stop)
         try:
-            return self._fold_once(found, dead, wait)
+            return fold.run()
         except (Unreadable, *ERRORS) as error:
             if not self._is_damaged(error):
                 raise
         self._move_aside()
-        return self._fold_once(found, dead, wait)
-
-    def _fold_once(self, found: list[str], dead: set[str], wait: float) -> int:
-        if not self._path.exists():
-            # Before sqlite does, which would go by the umask; its journals take the mode of the database. Never when it
-            # is there: closing a descriptor of it would drop the locks of this process's readers.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with inside_sqlite, contextlib.closing(open_writable(self._path, wait)) as db:
-            return self._fold_into(db, found, dead)
+        return fold.run()
 
     def _is_damaged(self, error: Exception) -> bool:
         """Whether the database is to be moved aside for an error. What SQLite says is checked by reading all of the
@@ -196,44 +214,19 @@ class Ledger:
         with inside_sqlite:
             return not is_whole(self._path)
 
-    def _fold_into(self, db: sqlite3.Connection, found: list[str], dead: set[str]) -> int:
-        moved = damaged = 0
-        finished: list[str] = []
-        db.execute("BEGIN IMMEDIATE")
-        offsets = read_offsets(db)
-        db.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in offsets if name not in set(found)])
-        for name in found:
-            file = segments.open_segment(self.folder, name)
-            if file is None:
-                continue
-            with file:
-                tail = _Tail(file, offsets.get(name, 0), name in dead)
-                db.executemany(f"INSERT INTO events {INSERT}", map(to_row, tail))
-            moved += tail.whole
-            damaged += tail.damaged
-            db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (name, tail.offset))
-            if name in dead:
-                finished.append(name)
-        if damaged:
-            db.execute(
-                "INSERT INTO counters VALUES ('damaged', ?) "
-                "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
-                (damaged,),
-            )
-        db.execute("COMMIT")
-        for name in finished:
-            segments.remove(self.folder, name)
-        return moved
-
     def _set_aside(self, read: tuple[int, int] | None) -> None:
         """Move the database away if it is damaged, and still the one that was read: another process may have been
         faster."""
-        with contextlib.suppress(OSError), _fold_lock, segments.folding(self.folder, wait=0) as right:
-            if right and read is not None and _identity(self._path) == read:
+
+        def look(right: Folding) -> None:
+            if read is not None and _identity(self._path) == read:
                 with inside_sqlite:
                     damaged = not is_whole(self._path)
                 if damaged:
                     self._move_aside()
+
+        with contextlib.suppress(OSError):
+            fold_alone(self.folder, look, wait_here=FOLD_WAIT, wait=0)
 
     def _move_aside(self) -> None:
         path = self._path
@@ -252,52 +245,6 @@ class Ledger:
             aside.name,
         )
 
-    def _view(self) -> sqlite3.Connection:
-        for _ in range(100):
-            with contextlib.ExitStack() as stack:
-                # Opened BEFORE the snapshot: what is folded and deleted meanwhile is seen once, here or
-                # there.
-                files: dict[str, BinaryIO] = {}
-                for name in segments.names(self.folder):
-                    if (file := segments.open_segment(self.folder, name)) is not None:
-                        files[name] = stack.enter_context(file)
-                there = self._path.exists()
-                db = connect(self._path, "ro", FOLD_WAIT) if there else connect(Path(":memory:"), "memory", 0)
-                try:
-                    if self._view_in(db, files):
-                        return db
-                except BaseException:
-                    db.close()
-                    raise
-                db.close()
-        raise LedgerError(f"the ledger in {self.folder} changes too fast to be read")
-
-    def _view_in(self, db: sqlite3.Connection, files: dict[str, BinaryIO]) -> bool:
-        """Make ``outcomes`` and ``damage``; False when a segment went away so that it might be counted
-        twice."""
-        offsets: dict[str, int] = {}
-        db.execute("BEGIN")
-        folded = bool(db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
-        if folded:
-            check_schema(db)
-            offsets = read_offsets(db)
-        db.execute(f"CREATE TEMP TABLE tail {TABLE}")
-        damaged = 0
-        for name, file in files.items():
-            if name not in offsets and not os.fstat(file.fileno()).st_nlink:
-                return False
-            tail = _Tail(file, offsets.get(name, 0), dead=False)
-            db.executemany(f"INSERT INTO temp.tail {INSERT}", map(to_row, tail))
-            damaged += tail.damaged
-        both = f"UNION ALL SELECT * FROM main.events WHERE {WHOLE}" if folded else ""  # noqa: S608
-        db.execute(f"CREATE TEMP VIEW outcomes AS SELECT * FROM temp.tail {both}")  # noqa: S608
-        counted = ""
-        if folded:
-            counted = "UNION ALL SELECT value FROM main.counters WHERE name = 'damaged' AND typeof(value) = 'integer'"
-            counted += f" UNION ALL SELECT count(*) FROM main.events WHERE ({WHOLE}) IS NOT 1"  # noqa: S608
-        db.execute(f"CREATE TEMP VIEW damage AS SELECT {damaged} AS value {counted}")
-        return True
-
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
@@ -305,28 +252,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
-
-
-class _Tail:
-    """The whole events of a segment from an offset on, counting as it goes."""
-
-    def __init__(self, file: BinaryIO, offset: int, dead: bool) -> None:
-        self._file = file
-        self._dead = dead
-        self.offset = offset
-        self.whole = 0
-        self.damaged = 0
-
-    def __iter__(self) -> Iterator[Event]:
-        self._file.seek(self.offset)
-        while line := self._file.readline(LINE_LIMIT):
-            if not line.endswith(b"\n") and len(line) < LINE_LIMIT and not self._dead:
-                return
-            self.offset += len(line)
-            try:
-                event = decode(line)
-            except Damaged:
-                self.damaged += 1
-                continue
-            self.whole += 1
-            yield event

@@ -1,4 +1,4 @@
-"""Reports: every one is a query on the ledger. Nothing is printed here, and nothing else is counted anywhere.
+"""Reports: every one adds up the ledger's lines. Nothing is printed here, and nothing else is counted anywhere.
 
 All functions raise LedgerError when the ledger cannot be read, and take ``since`` (unix seconds): only
 outcomes from then on count; None: all.
@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from cachelayer.core.reasons import meaning_of
 from cachelayer.ledger.events import Ledger
-from cachelayer.ledger.lines import add, plain
+from cachelayer.ledger.lines import NotKept, add, plain
+from cachelayer.ledger.tally import Brief, Tally, estimated_of
+from cachelayer.ledger.view import View
 
 By = Literal["model", "namespace", "host", "day"]
 
@@ -49,76 +53,29 @@ class Sums(BaseModel):
         "longer than that call counts as negative: a cache that slows callers down must show it"
     )
     broken: int = Field(description="Damaged entries found on the way, each a miss")
+    not_kept: int = Field(description="Good answers that could not be stored: no room, or the store was not there")
+    lost: int = Field(description="Calls whose process was killed before their outcome was written; errors, unpriced")
 
 
 class Stats(Sums):
     """``cache.stats()``: the sums of a whole store, and what it holds now."""
 
+    evicted: int = Field(description="Entries that had to go to make room")
+    evicted_usd: Money = Field(description="USD that those had cost, where it is known")
+    faults: int = Field(description="Failures of cachelayer's own that calls went on without")
     entries: int = Field(description="Entries in the store")
     blobs: int = Field(description="Blobs in the store")
     stored_bytes: int = Field(description="Bytes that the store takes on disk, as size_limit counts them")
 
 
-# A cost counts where it is spent (the request was forwarded) or saved (HIT and COALESCED; STALE, BYPASS and ERROR
-# save nothing, whatever they carry). A request with two such costs counts once.
-_COUNTED: Final = (
-    "(upstream > 0 AND spent_pricing = '{0}' OR outcome IN ('HIT', 'COALESCED') AND saved_pricing = '{0}')"
-)
-_SUMS: Final = f"""
-    count(*),
-    coalesce(sum(outcome = 'HIT'), 0),
-    coalesce(sum(outcome = 'MISS'), 0),
-    coalesce(sum(outcome = 'COALESCED'), 0),
-    coalesce(sum(outcome = 'STALE'), 0),
-    coalesce(sum(outcome = 'BYPASS'), 0),
-    coalesce(sum(outcome = 'ERROR'), 0),
-    coalesce(sum(upstream), 0),
-    coalesce(decimal_sum(CASE WHEN upstream > 0 THEN spent_usd END), '0'),
-    coalesce(decimal_sum(CASE WHEN outcome = 'HIT' THEN saved_usd END), '0'),
-    coalesce(decimal_sum(CASE WHEN outcome = 'COALESCED' THEN saved_usd END), '0'),
-    coalesce(sum({_COUNTED.format("estimated")}), 0),
-    coalesce(sum({_COUNTED.format("unpriced")}), 0),
-    coalesce(sum(CASE WHEN outcome IN ('HIT', 'COALESCED') THEN latency - wait END), 0.0),
-    coalesce(sum(broken), 0)
-"""
-_GROUPS: Final[dict[By, str]] = {
-    "model": "model",
-    "namespace": "namespace",
-    "host": "host",
-    "day": "coalesce(date(at, 'unixepoch'), '')",
-}
+@dataclass(frozen=True, slots=True)
+class Because:
+    """Requests that ended in one way for one reason. spent_usd: what they cost, where a price is known."""
 
-
-def totals(ledger: Ledger, *, since: float | None = None, store_sizes: tuple[int, int, int]) -> Stats:
-    """The sums of all outcomes. store_sizes: entries, blobs and bytes of both, as ``Store.sizes`` gives
-    them."""
-    (row,) = _query(ledger, f"SELECT {_SUMS} FROM outcomes WHERE at >= ?", since)  # noqa: S608
-    entries, blobs, stored = store_sizes
-    return Stats(**_fields(row), entries=entries, blobs=blobs, stored_bytes=stored)
-
-
-def groups(ledger: Ledger, by: By, since: float | None = None) -> list[tuple[str, Sums]]:
-    """The sums of each model, namespace, host or day (UTC, ``2026-11-24``), days in order, else most
-    requests first.
-
-    A request that no dialect recognised has the model "".
-    """
-    order = "1" if by == "day" else "2 DESC, 1"
-    query = f"SELECT {_GROUPS[by]}, {_SUMS} FROM outcomes WHERE at >= ? GROUP BY 1 ORDER BY {order}"  # noqa: S608
-    return [(name, Sums(**_fields(row))) for name, *row in _query(ledger, query, since)]
-
-
-def report_json(
-    ledger: Ledger, *, by: By | None = None, since: float | None = None, store_sizes: tuple[int, int, int]
-) -> dict[str, Any]:
-    """``{"totals": {...}, "groups": [{"name": ..., ...}]}``, ready for json.dumps; no groups when ``by`` is
-    None."""
-    return {
-        "totals": totals(ledger, since=since, store_sizes=store_sizes).model_dump(mode="json"),
-        "groups": [
-            {"name": name} | sums.model_dump(mode="json") for name, sums in (groups(ledger, by, since) if by else [])
-        ],
-    }
+    reason: str
+    outcome: str
+    requests: int
+    spent_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,31 +88,75 @@ class Estimates:
     saved_usd: Decimal
 
 
+@dataclass(slots=True)
+class Survey:
+    """Everything a report shows of the ledger, by one pass over it."""
+
+    total: Tally
+    groups: list[tuple[str, Sums]] = field(default_factory=list)
+    reasons: list[Because] = field(default_factory=list)
+    normalized: dict[str, int] = field(default_factory=dict)
+    estimates: list[Estimates] = field(default_factory=list)
+
+
+def totals(ledger: Ledger, *, since: float | None = None, store_sizes: tuple[int, int, int]) -> Stats:
+    """The sums of all outcomes. store_sizes: entries, blobs and bytes of both, as ``Store.sizes`` gives
+    them.
+
+    Of all time it takes milliseconds however many there are: the ledger keeps those sums.
+    """
+    total = ledger.look(View.totals) if since is None else _survey(ledger, None, since).total
+    return _stats(ledger, total, store_sizes)
+
+
+def survey(
+    ledger: Ledger, *, by: By | None, since: float | None, store_sizes: tuple[int, int, int]
+) -> tuple[Stats, Survey]:
+    """Totals, groups, reasons and normalisation steps of the same outcomes, in one pass."""
+    found = _survey(ledger, by, since)
+    return _stats(ledger, found.total, store_sizes), found
+
+
+def groups(ledger: Ledger, by: By, since: float | None = None) -> list[tuple[str, Sums]]:
+    """The sums of each model, namespace, host or day (UTC, ``2026-11-24``), days in order, else most
+    requests first.
+
+    A request that no dialect recognised has the model "".
+    """
+    return _survey(ledger, by, since).groups
+
+
+def report_json(
+    ledger: Ledger, *, by: By | None = None, since: float | None = None, store_sizes: tuple[int, int, int]
+) -> dict[str, Any]:
+    """``{"totals": {...}, "groups": [{"name": ..., ...}], "reasons": [{"reason": ..., ...}]}``, ready for json.dumps;
+    no groups when ``by`` is None."""
+    stats, found = survey(ledger, by=by, since=since, store_sizes=store_sizes)
+    return {
+        "totals": stats.model_dump(mode="json"),
+        "groups": [{"name": name} | sums.model_dump(mode="json") for name, sums in found.groups],
+        "reasons": [
+            {
+                "reason": one.reason,
+                "outcome": one.outcome,
+                "requests": one.requests,
+                "spent_usd": plain(one.spent_usd),
+                "meaning": meaning_of(one.reason),
+            }
+            for one in found.reasons
+        ],
+    }
+
+
+def reasons(ledger: Ledger, since: float | None = None) -> list[Because]:
+    """Why requests were not cached or not stored, the most frequent first. A MISS that could not be kept is there with
+    the reason why not."""
+    return _survey(ledger, None, since).reasons
+
+
 def estimates(ledger: Ledger, since: float | None = None) -> list[Estimates]:
     """The hosts with costs or savings that are estimates, most dollars first."""
-    columns = (
-        "host, count(*), "
-        "coalesce(decimal_sum(CASE WHEN upstream > 0 AND spent_pricing = 'estimated' THEN spent_usd END), '0'), "
-        "coalesce(decimal_sum(CASE WHEN outcome IN ('HIT', 'COALESCED') AND saved_pricing = 'estimated' "
-        "THEN saved_usd END), '0')"
-    )
-    where = f"at >= ? AND {_COUNTED.format('estimated')}"
-    query = f"SELECT {columns} FROM outcomes WHERE {where} GROUP BY 1"  # noqa: S608
-    found = [
-        Estimates(host, requests, Decimal(spent), Decimal(saved))
-        for host, requests, spent, saved in _query(ledger, query, since)
-    ]
-    return sorted(found, key=lambda one: (-add(one.spent_usd, one.saved_usd), one.host))
-
-
-def reasons(ledger: Ledger, since: float | None = None) -> list[tuple[str, str, int, Decimal]]:
-    """(outcome, reason, requests, USD spent on them): why requests were not cached or not stored, the most frequent
-    first."""
-    query = (
-        "SELECT outcome, reason, count(*), coalesce(decimal_sum(CASE WHEN upstream > 0 THEN spent_usd END), '0') "
-        "FROM outcomes WHERE at >= ? AND reason IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
-    )
-    return [(outcome, reason, count, Decimal(spent)) for outcome, reason, count, spent in _query(ledger, query, since)]
+    return _survey(ledger, None, since).estimates
 
 
 def normalized(ledger: Ledger, since: float | None = None) -> dict[str, int]:
@@ -163,42 +164,101 @@ def normalized(ledger: Ledger, since: float | None = None) -> dict[str, int]:
 
     An upper bound of what a step earned: the stored prompt may have been spelled the same odd way.
     """
-    query = (
-        "SELECT normalized, count(*) FROM outcomes WHERE at >= ? AND outcome IN ('HIT', 'COALESCED') "
-        "AND normalized != '[]' GROUP BY 1"
-    )
+    return _survey(ledger, None, since).normalized
+
+
+def _survey(ledger: Ledger, by: By | None, since: float | None) -> Survey:
+    return ledger.look(lambda view: _pass(view, by, since))
+
+
+def _pass(view: View, by: By | None, since: float | None) -> Survey:
+    total, parts, why = Tally(), dict[str, Tally](), dict[tuple[str, str], tuple[int, Decimal]]()
+    lists: Counter[str] = Counter()
+    guessed: dict[str, Estimates] = {}
+
+    def part(one: Brief | NotKept) -> Tally:
+        name = _day(one.at) if by == "day" else str(getattr(one, by or "model"))
+        return parts.setdefault(name, Tally())
+
+    def blame(reason: str, outcome: str, usd: Decimal | None) -> None:
+        count, spent = why.get((reason, outcome), (0, Decimal(0)))
+        why[reason, outcome] = count + 1, spent if usd is None else add(spent, usd)
+
+    for outcomes in view.outcomes(since):
+        for one in outcomes:
+            total.add(one)
+            if by is not None:
+                part(one).add(one)
+            if one.reason is not None:
+                blame(one.reason, one.outcome, Decimal(one.spent_usd) if one.upstream and one.spent_usd else None)
+            spent, saved = estimated_of(one)
+            if spent is not None or saved is not None:
+                before = guessed.get(one.host, Estimates(one.host, 0, Decimal(0), Decimal(0)))
+                guessed[one.host] = Estimates(
+                    one.host,
+                    before.requests + 1,
+                    add(before.spent_usd, spent or Decimal(0)),
+                    add(before.saved_usd, saved or Decimal(0)),
+                )
+            if one.normalized != "[]" and one.outcome in ("HIT", "COALESCED"):
+                lists[one.normalized] += 1
+    for notes in view.notes(since):
+        for note in notes:
+            total.note(note)
+            if isinstance(note, NotKept):
+                blame(note.reason, "MISS", None if note.spent is None else note.spent.usd)
+                if by is not None:
+                    part(note).note(note)
+    found = [(name, Sums(**_fields(tally))) for name, tally in parts.items()]
+    found.sort(key=lambda item: (0 if by == "day" else -item[1].requests, item[0]))
+    because = [Because(reason, outcome, count, usd) for (reason, outcome), (count, usd) in why.items()]
+    because.sort(key=lambda one: (-one.requests, one.outcome, one.reason))
+    hosts = sorted(guessed.values(), key=lambda one: (-add(one.spent_usd, one.saved_usd), one.host))
+    return Survey(total, found, because, _steps(lists), hosts)
+
+
+def _steps(lists: Counter[str]) -> dict[str, int]:
     steps: Counter[str] = Counter()
-    for names, count in _query(ledger, query, since):
+    for names, count in lists.items():
         for step in set(json.loads(names)):
             steps[step] += count
     return dict(sorted(steps.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _query(ledger: Ledger, query: str, since: float | None) -> Iterator[Any]:
-    with ledger.reading() as db:
-        yield from db.execute(query, (float("-inf") if since is None else since,)).fetchall()
+def _day(at: float) -> str:
+    return _name_of_day(at // 86_400)
 
 
-def _fields(row: Any) -> dict[str, Any]:
-    requests, hits, misses, coalesced, stale, bypassed, errors, upstream, spent, avoided, joined, *rest = row
-    estimated, unpriced, seconds, broken = rest
-    asked = requests - bypassed
+@lru_cache(maxsize=5_000)
+def _name_of_day(number: float) -> str:
+    try:
+        return datetime.fromtimestamp(number * 86_400, UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def _stats(ledger: Ledger, total: Tally, store_sizes: tuple[int, int, int]) -> Stats:
+    entries, blobs, stored = store_sizes
+    return Stats(
+        **_fields(total),
+        evicted=total.counts["evicted"],
+        evicted_usd=total.money["evicted_usd"],
+        faults=total.counts["faults"] + ledger.faults_waiting(),
+        entries=entries,
+        blobs=blobs,
+        stored_bytes=stored,
+    )
+
+
+def _fields(tally: Tally) -> dict[str, Any]:
+    counts, money = tally.counts, tally.money
+    asked = counts["requests"] - counts["bypassed"]
     return {
-        "requests": requests,
-        "hits": hits,
-        "misses": misses,
-        "coalesced": coalesced,
-        "stale": stale,
-        "bypassed": bypassed,
-        "errors": errors,
-        "upstream_calls": upstream,
-        "hit_rate": (hits + coalesced) / asked if asked else 0.0,
-        "spent_usd": Decimal(spent),
-        "saved_usd": add(Decimal(avoided), Decimal(joined)),
-        "avoided_usd": Decimal(avoided),
-        "coalesced_usd": Decimal(joined),
-        "estimated": estimated,
-        "unpriced": unpriced,
-        "saved_seconds": seconds,
-        "broken": broken,
+        **{name: count for name, count in counts.items() if name in Sums.model_fields},
+        "hit_rate": (counts["hits"] + counts["coalesced"]) / asked if asked else 0.0,
+        "spent_usd": money["spent_usd"],
+        "saved_usd": add(money["avoided_usd"], money["coalesced_usd"]),
+        "avoided_usd": money["avoided_usd"],
+        "coalesced_usd": money["coalesced_usd"],
+        "saved_seconds": tally.saved_seconds,
     }

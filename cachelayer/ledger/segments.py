@@ -1,14 +1,10 @@
-"""Segments: the append-only files, one per process at a time, in which outcomes are first written down.
+"""Segments: the append-only files in which what happens is first written down.
 
-Only what touches segment files and the lock that tells living writers from dead ones may live here.
+A process writes one segment at a time, ``OWNER-NNNNNN.segment``, under the name that says whether it lives (locks.py).
+A segment is finished, and never grows again, when its owner is dead or has begun a later one. Only what touches segment
+files may live here.
 
-``segments.lock`` is never written. Each living writer holds an fcntl lock on ONE byte of it, at the offset
-that its segment's name spells. Such locks are free at SIGKILL, are not inherited by a forked child and know
-no pids, so that none can be reused. Rejected: flock (a forked child keeps it alive), a pid in the name
-(pids come back). Their one trap is that closing any descriptor of the file drops all locks of the process:
-a process opens it once, and closes it only while it holds no lock of it.
-
-Order of birth: lock the byte, then create the file, so that whoever sees a segment whose byte is free knows
+Order of birth: lock the name's byte, then create the file, so that whoever sees a segment whose byte is free knows
 it dead.
 """
 
@@ -16,190 +12,237 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import itertools
 import os
 import re
-import secrets
 import stat
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, TypeVar
 
-ROTATE_AT: Final = 8_000_000
+from cachelayer.ledger.locks import Owner, at_fork, close_all, guard, keep
+from cachelayer.ledger.room import FULL, MARGIN, lay_reserve, reserve_ahead, take_reserve
+
+T = TypeVar("T")
+
+ROTATE_AT: Final = 1_000_000
 """Bytes. A segment that has reached this is left for folding, and its writer starts another one."""
 
-_NAME = re.compile(r"([0-9a-f]{15})\.segment")
-_FOLD_BYTE: Final = 2**62
-"""Offset of the byte that a folding process holds; segment names (60 bits) never reach it."""
+_NAME = re.compile(r"([0-9a-f]{15}-[0-9]{6,15})\.segment", re.ASCII)
 
 # fdatasync is not there on macOS.
 _sync = getattr(os, "fdatasync", os.fsync)
 
-# All of this process, whatever the folder: an fcntl lock does not say "held by you", so we have to remember.
-# Reentrant, as a signal handler may make a request of its own while its thread is in here.
-_guard = threading.RLock()
-_own: set[str] = set()
-_lock_files: dict[tuple[int, int], _LockFile] = {}
 _writers: dict[Path, Writer] = {}
 
 
-class _LockFile:
-    """The one descriptor of a ``segments.lock`` in this process, shared by all who hold a lock of it."""
-
-    def __init__(self, fd: int, inode: tuple[int, int]) -> None:
-        self._fd = fd
-        self._inode = inode
-        self._users = 0
-
-    @staticmethod
-    def use(folder: Path) -> _LockFile:
-        """Open it, or share it. Every use ends with ``leave``. Under ``_guard``; raises OSError."""
-        path = folder / "segments.lock"
-        found = None
-        with contextlib.suppress(FileNotFoundError):
-            # Looked up by inode BEFORE opening: closing a second descriptor would drop every lock.
-            status = path.stat()
-            found = _lock_files.get((status.st_dev, status.st_ino))
-        if found is None:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            status = os.fstat(fd)
-            inode = (status.st_dev, status.st_ino)
-            found = _lock_files.setdefault(inode, _LockFile(fd, inode))
-        found._users += 1
-        return found
-
-    def leave(self) -> None:
-        """Under ``_guard``, after the user's locks were given back."""
-        self._users -= 1
-        if not self._users and self._fd >= 0:
-            del _lock_files[self._inode]
-            os.close(self._fd)
-            self._fd = -1
-
-    def forked(self) -> None:
-        os.close(self._fd)
-        self._fd = -1
-
-    def try_lock(self, offset: int) -> bool:
-        try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
-
-    def unlock(self, offset: int) -> None:
-        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, offset)
-
-
 class Writer:
-    """The segment this process appends to in one folder. Use ``writer``: there is one per folder and
-    process."""
+    """What this process appends to in one folder. Use ``writer``: there is one per folder and process.
+
+    An exception out of a signal handler, or a handler that records something itself, may come after any call in here:
+    see locks.py. So the open segment is always the first of ``_fds``, looked up anew for every use.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._fd: int | None = None
-        self._name = ""
-        self._size = 0
-        self._entered = False
-        self._lock: _LockFile | None = None
+        self._begin_anew()
 
-    def append(self, line: bytes, *, sync: bool) -> None:
-        """Write one line; with ``sync`` it is on the disk when this returns. Raises OSError when it is not
-        written; after a failed sync it may be written all the same. A failure never damages another
-        line."""
-        with _guard:
-            fd = self._open()
-            self._write(fd, line)
-            if not sync:
-                return
-            name, entered = self._name, self._entered
-            # Synced outside the lock, or every thread would wait for the disk. A copy, as a rotation may
-            # close the descriptor meanwhile.
-            copy = os.dup(fd)
+    def _begin_anew(self) -> None:
+        self._fds: list[int] = []
+        self._owner: Owner | None = None
+        self._number = 0
+        self._entered = -1
+        """The number of the segment whose name is on the disk."""
+        self._whole = True
+        """The segment ends with a whole line, as far as we know."""
+        self._has_room = 0
+        """Bytes up to which the segment has blocks."""
+        self._calls: set[str] = set()
+        """Begun under our name and not ended."""
+        self._call_numbers = itertools.count()
+        self._closing = False
+        self.rotated = False
+        """A segment was finished since this was last set to False."""
+
+    def append(self, line: bytes, *, sync: bool, ends: str | None = None) -> None:
+        """Write one line; with ``sync`` it is on the disk when this returns.
+
+        ends: the call whose outcome it is. Raises OSError when it is not written; after a failed sync it may be written
+        all the same. A failure never damages another line.
+        """
+        copies: list[int] = []
         try:
-            _sync(copy)
+            with guard:
+                self._insist(lambda: self._put(line))
+                if ends is not None:
+                    self._end(ends)
+                if not sync:
+                    return
+                # Synced outside the lock, or every thread would wait for the disk. A copy, as a rotation may
+                # close the descriptor meanwhile.
+                if self._fds:
+                    keep(copies, os.dup, self._fds[0])
+                number, entered = self._number, self._entered
+            for copy in copies:
+                _sync(copy)
         finally:
-            os.close(copy)
-        if not entered:
+            close_all(copies)
+        if entered != number:
             sync_folder(self._folder)
-            with _guard:
-                self._entered = self._name == name
+            with guard:
+                self._entered = number
 
-    def _write(self, fd: int, line: bytes) -> None:
-        try:
-            written = os.write(fd, line)
-        except OSError:
-            self._mend(fd)
-            raise
-        if written != len(line):
-            self._mend(fd)
-            raise OSError(errno.ENOSPC, "the disk took only a part of the line")
-        self._size += written
+    def begin(self, line_of: Callable[[str], bytes]) -> str:
+        """Write the line of a new call, which is lost if this process dies before a line that ends it. Its id.
 
-    def _mend(self, fd: int) -> None:
-        """Cut off a line that was written in part; where that fails, leave the segment: its end is dropped
-        later."""
-        try:
-            os.ftruncate(fd, self._size)
-        except OSError:
-            self._leave()
+        Raises OSError.
+        """
+
+        def attempt() -> str:
+            self._open()
+            owner = self._owner
+            if owner is None:
+                raise IndexError
+            call = f"{owner.name}-{next(self._call_numbers)}"
+            self._calls.add(call)
+            try:
+                self._put(line_of(call))
+            except (OSError, IndexError):
+                self._calls.discard(call)
+                raise
+            return call
+
+        with guard:
+            self._closing = False
+            return self._insist(attempt)
 
     def close(self) -> None:
-        """Leave the segment to be folded and deleted; a later append starts another."""
-        with _guard:
-            if self._fd is not None:
+        """Leave the segment to be folded and deleted; a later append starts another. The name is kept while a call
+        is under way."""
+        with guard:
+            self._closing = bool(self._calls)
+            if self._closing:
                 self._leave()
+            else:
+                self._leave_all()
 
-    def _open(self) -> int:
-        if self._fd is not None and (self._size >= ROTATE_AT or not os.fstat(self._fd).st_nlink):
-            # No link: somebody removed the folder under us. Lines written now would be lost.
-            self._leave()
-        if self._fd is None:
-            make_folder(self._folder)
-            lock = _LockFile.use(self._folder)
+    def _end(self, call: str) -> None:
+        self._calls.discard(call)
+        if self._closing and not self._calls:
+            self._closing = False
+            self.close()
+
+    def _insist(self, attempt: Callable[[], T]) -> T:
+        for _ in range(10):
             try:
-                self._fd = self._begin(lock)
-            except BaseException:
-                lock.leave()
-                raise
-            self._lock = lock
-        return self._fd
+                return attempt()
+            except IndexError:  # a signal handler has closed the segment, just now
+                continue
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                with contextlib.suppress(IndexError):
+                    if not self._begin_in_reserve():
+                        raise
+        raise OSError(errno.EAGAIN, "the segment is closed again and again")
 
-    def _begin(self, lock: _LockFile) -> int:
-        name = f"{secrets.randbits(60):015x}"
-        while not lock.try_lock(int(name, 16)):
-            name = f"{secrets.randbits(60):015x}"
+    def _put(self, line: bytes) -> None:
+        self._open()
+        size = os.fstat(self._fds[0]).st_size
+        if size + len(line) + MARGIN > self._has_room:
+            self._has_room = reserve_ahead(self._fds[0], size)
+        # A line that an interrupt or a full disk has cut off is ended first, and damages itself alone.
+        begun, number = b"" if self._whole else b"\n", self._number
+        self._whole = False
+        written = os.write(self._fds[0], begun + line)
+        if written == len(begun + line):
+            self._whole = True
+            return
+        with contextlib.suppress(OSError):
+            if os.fstat(self._fds[0]).st_size == size + written and self._number == number:
+                os.ftruncate(self._fds[0], size)
+                self._whole = not begun
+        raise OSError(errno.ENOSPC, "the disk took only a part of the line")
+
+    def _open(self) -> None:
+        if self._fds:
+            status = os.fstat(self._fds[0])
+            if not status.st_nlink:
+                # Somebody removed the folder under us. Lines written now would be lost.
+                self._leave_all()
+            elif status.st_size >= ROTATE_AT and self._has_room > status.st_size:
+                # On a full disk the rest of its blocks is used up first: the next one may get none.
+                self._leave()
+                self.rotated = True
+        while not self._fds:
+            self._begin()
+
+    def _begin(self) -> None:
+        make_folder(self._folder)
+        owner, name = self._next_name()
         try:
-            path = self._folder / f"{name}.segment"
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except BaseException:
-            lock.unlock(int(name, 16))
-            raise
-        _own.add(name)
-        self._name, self._size, self._entered = name, 0, False
-        return fd
+            self._adopt(owner, name, os.O_CREAT | os.O_EXCL)
+        except OSError as error:
+            if error.errno not in FULL or not self._begin_in_reserve():
+                raise
+            return
+        if self._has_room:
+            lay_reserve(self._folder)
+
+    def _begin_in_reserve(self) -> bool:
+        """Go on in the segment that was laid aside for a full disk; False when there is none."""
+        owner, name = self._next_name()
+        if not take_reserve(self._folder, name):
+            return False
+        self._leave()
+        self._adopt(owner, name, 0)
+        return True
+
+    def _next_name(self) -> tuple[Owner, str]:
+        owner = self._owner
+        if owner is None:
+            owner = Owner(self._folder)
+            if self._owner is not None:  # a signal handler was faster
+                owner.leave()
+                raise IndexError
+            self._owner = owner
+        self._number += 1  # taken before it is used: a signal handler may begin one of its own at any moment
+        return owner, f"{owner.name}-{self._number:06d}.segment"
+
+    def _adopt(self, owner: Owner, name: str, flags: int) -> None:
+        fds = self._fds
+        flags |= os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        keep(fds, os.open, self._folder / name, flags, 0o600)
+        if fds is not self._fds or owner is not self._owner or len(fds) > 1:
+            # A signal handler has closed the ledger, or begun a segment of its own, which stays the open one.
+            extra = fds[-1]
+            del fds[-1]
+            os.close(extra)
+            raise IndexError
+        self._whole = True
+        self._has_room = reserve_ahead(self._fds[0], 0)
 
     def _leave(self) -> None:
-        assert self._fd is not None
-        assert self._lock is not None
-        os.close(self._fd)
-        _own.discard(self._name)
-        self._lock.unlock(int(self._name, 16))
-        self._lock.leave()
-        self._fd = self._lock = None
+        fds, self._fds = self._fds, []
+        close_all(fds)
+
+    def _leave_all(self) -> None:
+        # Name and segment in one moment: what is written under a name that is free gets deleted.
+        fds, owner = self._fds, self._owner
+        self._fds, self._owner, self._number = [], None, 0
+        close_all(fds)
+        if owner is not None:
+            owner.leave()
 
     def forked(self) -> None:
-        """In a forked child: the segment is the parent's, as is its lock."""
-        if self._fd is not None:
-            os.close(self._fd)
-        self._fd = self._lock = None
+        """In a forked child: segment, name and calls are the parent's."""
+        self._leave()
+        self._begin_anew()
 
 
 def writer(folder: Path) -> Writer:
     """The writer of this process for a folder. Touches no file."""
-    with _guard:
+    with guard:
         return _writers.setdefault(folder, Writer(folder))
 
 
@@ -213,11 +256,12 @@ def make_folder(folder: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Put the names in a folder on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    held: list[int] = []
     try:
-        os.fsync(fd)
+        keep(held, os.open, folder, os.O_RDONLY | os.O_CLOEXEC)
+        os.fsync(held[0])
     finally:
-        os.close(fd)
+        close_all(held)
 
 
 def names(folder: Path) -> list[str]:
@@ -234,77 +278,50 @@ def names(folder: Path) -> list[str]:
     return [name for _, name in sorted(found)]
 
 
-def open_segment(folder: Path, name: str) -> BinaryIO | None:
-    """A segment for reading; None when it is gone, or no regular file (a planted FIFO would block for
-    ever)."""
+def owner_of(name: str) -> str:
+    """The writer of a segment or of a call."""
+    return name.partition("-")[0]
+
+
+def finished(found: list[str], dead: set[str]) -> set[str]:
+    """Which of these segments will never grow again. dead: owners that were found dead BEFORE the segments were
+    listed; asked afterwards, one of theirs might have been begun in between."""
+    last: dict[str, int] = {}
+    numbers = {name: int(name.partition("-")[2]) for name in found}
+    for name, number in numbers.items():
+        last[owner_of(name)] = max(number, last.get(owner_of(name), 0))
+    return {name for name in found if owner_of(name) in dead or numbers[name] < last[owner_of(name)]}
+
+
+def open_segment(held: list[int], folder: Path, name: str) -> bool:
+    """Open a segment for reading and put its descriptor into a list; False when it is gone, or no regular file (a
+    planted FIFO would block for ever)."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        fd = os.open(folder / f"{name}.segment", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        keep(held, os.open, folder / f"{name}.segment", flags)
     except FileNotFoundError:
-        return None
+        return False
     except OSError:
         if (folder / f"{name}.segment").is_symlink():
-            return None
+            return False
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        return None
-    return open(fd, "rb")
+    if stat.S_ISREG(os.fstat(held[-1]).st_mode):
+        return True
+    descriptor = held[-1]
+    del held[-1]
+    os.close(descriptor)
+    return False
 
 
 def remove(folder: Path, name: str) -> None:
-    """Delete a segment that is dead and folded."""
+    """Delete a segment that is finished and folded."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(folder / f"{name}.segment")
 
 
-class Folding:
-    """The right to fold a folder's segments, held against all other processes."""
-
-    def __init__(self, lock: _LockFile) -> None:
-        self._lock = lock
-
-    def is_dead(self, name: str) -> bool:
-        """Whether a segment that was seen in the folder will never grow again."""
-        with _guard:
-            if name in _own or not self._lock.try_lock(int(name, 16)):
-                return False
-            self._lock.unlock(int(name, 16))
-            return True
-
-
-@contextlib.contextmanager
-def folding(folder: Path, *, wait: float) -> Iterator[Folding | None]:
-    """The right to fold; None when another process has not given it up within ``wait`` seconds.
-
-    Threads are the caller's care. Raises OSError in a read-only folder.
-    """
-    with _guard:
-        lock = _LockFile.use(folder)
-    held = False
-    try:
-        until = time.monotonic() + wait
-        # Not a blocking lock: a process that was stopped while it folds would stop us too.
-        while not (held := lock.try_lock(_FOLD_BYTE)) and time.monotonic() < until:
-            time.sleep(0.005)
-        yield Folding(lock) if held else None
-    finally:
-        with _guard:
-            if held:
-                lock.unlock(_FOLD_BYTE)
-            lock.leave()
-
-
 def _forked() -> None:
-    # Closing our copies of the lock files drops no lock: those of the parent are the parent's.
-    try:
-        for each in _writers.values():
-            each.forked()
-        for file in _lock_files.values():
-            file.forked()
-        _own.clear()
-        _lock_files.clear()
-    finally:
-        _guard.release()
+    for each in _writers.values():
+        each.forked()
 
 
-os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_forked)
+at_fork(_forked)

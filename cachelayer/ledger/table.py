@@ -8,28 +8,26 @@ damaged. Every function here that takes a path or a connection is called inside 
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sqlite3
-from contextlib import closing
-from decimal import Decimal
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Literal, TypeVar
 
-from cachelayer.core.model import Cost, Event, Outcome, Pricing
-from cachelayer.ledger.lines import COUNT_LIMIT, PRICINGS, add, plain
-from cachelayer.sqlite import ERRORS, is_damage
+from cachelayer.core.model import Outcome
+from cachelayer.ledger.lines import COUNT_LIMIT, PRICINGS, Damaged
+from cachelayer.ledger.locks import keep
+from cachelayer.ledger.rows import Row
+from cachelayer.ledger.tally import Tally, read_text
+from cachelayer.sqlite import ERRORS, code, inside_sqlite, is_damage
+
+T = TypeVar("T")
 
 log = logging.getLogger("cachelayer")
 
-COLUMNS = (
-    "at, outcome, namespace, operation, model, size, host, key, reason, status, upstream, "
-    "spent_usd, spent_pricing, spent_reason, saved_usd, saved_pricing, saved_reason, "
-    "images, wait, latency, broken, normalized, tags"
-)
-INSERT = f"({COLUMNS}) VALUES ({', '.join('?' * 23)})"
-TABLE = """(
+_TABLE = """(
     at REAL NOT NULL,
     outcome TEXT NOT NULL,
     namespace TEXT NOT NULL,
@@ -52,11 +50,30 @@ TABLE = """(
     latency REAL,
     broken INTEGER NOT NULL,
     normalized TEXT NOT NULL,
-    tags TEXT NOT NULL
+    tags TEXT NOT NULL,
+    extra TEXT
+)"""
+_NOTES = """(
+    at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    what TEXT NOT NULL,
+    error TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    namespace TEXT NOT NULL,
+    model TEXT NOT NULL,
+    host TEXT NOT NULL,
+    usd TEXT,
+    pricing TEXT,
+    pricing_reason TEXT,
+    extra TEXT
 )"""
 _SCHEMA = {
-    "events": f"CREATE TABLE events {TABLE}",
+    "events": f"CREATE TABLE events {_TABLE}",
     "events_at": "CREATE INDEX events_at ON events (at)",
+    "notes": f"CREATE TABLE notes {_NOTES}",
+    "calls": "CREATE TABLE calls (call TEXT PRIMARY KEY, state TEXT NOT NULL, begun TEXT, event INTEGER) WITHOUT ROWID",
+    "totals": "CREATE TABLE totals (value TEXT NOT NULL)",
+    "later": "CREATE TABLE later (line TEXT NOT NULL)",
     "segments": "CREATE TABLE segments (name TEXT PRIMARY KEY, offset INTEGER NOT NULL) WITHOUT ROWID",
     "counters": "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
 }
@@ -80,8 +97,8 @@ def _is_cost(name: str) -> str:
 WHOLE: Final = " AND ".join(
     (
         f"outcome IN ({', '.join(repr(outcome.value) for outcome in Outcome)})",
-        *(f"typeof({name}) = 'text'" for name in ("namespace", "operation", "model", "host")),
-        *(f"typeof({name}) IN ('text', 'null')" for name in ("size", "key", "reason")),
+        *(f"typeof({name}) = 'text'" for name in ("namespace", "operation", "model", "host", "normalized", "tags")),
+        *(f"typeof({name}) IN ('text', 'null')" for name in ("size", "key", "reason", "extra")),
         *(
             f"typeof({name}) = 'integer' AND {name} BETWEEN 0 AND {COUNT_LIMIT}"
             for name in ("upstream", "images", "broken")
@@ -90,40 +107,17 @@ WHOLE: Final = " AND ".join(
         *(f"typeof({name}) = 'real' AND abs({name}) < 9e999" for name in ("at", "wait")),
         "(latency IS NULL OR typeof(latency) = 'real' AND abs(latency) < 9e999)",
         *(_is_cost(name) for name in ("spent", "saved")),
-        *(f"({name} = '[]' OR is_list(CAST({name} AS BLOB)))" for name in ("normalized", "tags")),
     )
 )
 """SQL: whether a row of ``events`` can be one that we wrote. SQLite checks no type when it reads, and one row of
-another would make every total fail for ever. A figure that became another figure is not found out."""
+another would make every total fail for ever. Whether its lists are lists is asked of ``rows.is_list``. A figure that
+became another figure is not found out."""
 
-_SEGMENT: Final = re.compile(r"[0-9a-f]{15}")
-_Row = tuple[str | int | float | None, ...]
+_SEGMENT: Final = re.compile(r"[0-9a-f]{15}-[0-9]{6,15}", re.ASCII)
 
 
 class Unreadable(Exception):
     """ledger.sqlite3 is no database of ours."""
-
-
-class DecimalSum:
-    """SQL aggregate: the exact sum of money kept as TEXT, as TEXT; NULL of no rows."""
-
-    def __init__(self) -> None:
-        self._sum = Decimal(0)
-
-    def step(self, usd: str | None) -> None:
-        if usd is not None:
-            self._sum = add(self._sum, Decimal(usd))
-
-    def finalize(self) -> str:
-        return plain(self._sum)
-
-
-def _is_list(value: bytes | None) -> bool:
-    try:
-        items = json.loads(value or b"")
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(items, list) and all(isinstance(item, str) for item in items)
 
 
 def connect(path: Path, mode: str, wait: float) -> sqlite3.Connection:
@@ -132,8 +126,6 @@ def connect(path: Path, mode: str, wait: float) -> sqlite3.Connection:
     try:
         for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY"):
             db.execute(f"PRAGMA {pragma}")
-        db.create_aggregate("decimal_sum", 1, DecimalSum)  # type: ignore[arg-type]  # finalize gives TEXT
-        db.create_function("is_list", 1, _is_list, deterministic=True)
         # A damaged name is shown with a question mark in it; raised, it would hide all other rows.
         db.text_factory = lambda data: data.decode("utf-8", "replace")
     except BaseException:
@@ -143,7 +135,7 @@ def connect(path: Path, mode: str, wait: float) -> sqlite3.Connection:
 
 
 def open_writable(path: Path, wait: float) -> sqlite3.Connection:
-    """The database, created where there is none, with our tables and nothing that acts on them.
+    """The database in a transaction, created where there is none, with our tables and nothing that acts on them.
 
     wait: seconds to wait for readers and writers. Raises Unreadable when it is not ours, sqlite3.Error.
     """
@@ -157,6 +149,7 @@ def open_writable(path: Path, wait: float) -> sqlite3.Connection:
         if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             for statement in _SCHEMA.values():
                 db.execute(statement)
+            db.execute("INSERT INTO totals VALUES (?)", (Tally().text(events=0, notes=0),))
         check_schema(db)
         for kind, name in db.execute(
             "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'index') AND sql IS NOT NULL"
@@ -166,11 +159,71 @@ def open_writable(path: Path, wait: float) -> sqlite3.Connection:
                 quoted = str(name).replace('"', '""')
                 db.execute(f'DROP {kind} "{quoted}"')
                 log.warning("A %s that is not ours was dropped from %s: %s", kind, path, name)
-        db.execute("COMMIT")
     except BaseException:
         db.close()
         raise
     return db
+
+
+def open_readable(path: Path, wait: float) -> sqlite3.Connection:
+    """The database for reading, in a transaction. Raises Unreadable, sqlite3.Error."""
+    db = connect(path, "ro", wait)
+    try:
+        db.execute("BEGIN")
+        if not is_empty(db):
+            check_schema(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+GATE_WAIT: Final = 0.05
+"""Seconds for which another process's lock on the file is waited for INSIDE the gate, where a fork waits too."""
+_HELD: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def visit(path: Path, mode: Literal["read", "write"], work: Callable[[sqlite3.Connection], T], wait: float) -> T:
+    """What work makes of a connection in a transaction of its own, inside ``inside_sqlite``; committed in mode write.
+
+    Tried again, outside the gate, for `wait` seconds while other processes hold the file: work may be called again.
+    Raises Unreadable, sqlite3.Error and what work raises; nothing is written then.
+    """
+
+    def commit(db: sqlite3.Connection) -> T:
+        result = work(db)
+        db.execute("COMMIT")
+        return result
+
+    opened = open_writable if mode == "write" else open_readable
+    until = time.monotonic() + wait
+    while True:
+        try:
+            with inside_sqlite:
+                return using(opened, path, GATE_WAIT, commit)
+        except sqlite3.OperationalError as error:
+            if code(error) not in _HELD or time.monotonic() >= until:
+                raise
+        time.sleep(0.01)
+
+
+_Open = Callable[[Path, float], sqlite3.Connection]
+
+
+def using(opened: _Open, path: Path, wait: float, work: Callable[[sqlite3.Connection], T]) -> T:
+    """What work makes of a connection, which is closed then. No context manager, for the reason in locks.py."""
+    held: list[sqlite3.Connection] = []
+    try:
+        keep(held, opened, path, wait)
+        return work(held[0])
+    finally:
+        for db in held:
+            db.close()
+
+
+def is_empty(db: sqlite3.Connection) -> bool:
+    """Whether there is no table at all: a fold has made the file, and has committed nothing yet."""
+    return not db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0]
 
 
 def check_schema(db: sqlite3.Connection) -> None:
@@ -181,6 +234,48 @@ def check_schema(db: sqlite3.Connection) -> None:
         raise Unreadable("its tables are not those of this version")
     if db.execute("PRAGMA main.auto_vacuum").fetchone() != (0,):
         raise Unreadable("its header is not one of this version")  # commits would end as "disk full"
+
+
+def read_totals(db: sqlite3.Connection) -> Tally | None:
+    """The sums of all that was folded; None when they are not those of the rows that are there."""
+    texts = db.execute("SELECT value FROM totals LIMIT 2").fetchall()
+    if len(texts) != 1:
+        return None
+    try:
+        tally, last = read_text(texts[0][0])
+    except Damaged:
+        return None
+    return tally if last == last_rows(db) else None
+
+
+def write_totals(db: sqlite3.Connection, tally: Tally) -> None:
+    """Put the sums beside the rows, in the transaction that changed those."""
+    db.execute("DELETE FROM totals")
+    db.execute("INSERT INTO totals VALUES (?)", (tally.text(**last_rows(db)),))
+
+
+def last_rows(db: sqlite3.Connection) -> dict[str, int]:
+    """The last row of the tables that the totals add up."""
+    (events, notes) = db.execute("SELECT (SELECT max(rowid) FROM events), (SELECT max(rowid) FROM notes)").fetchone()
+    return {"events": events or 0, "notes": notes or 0}
+
+
+def read_counter(db: sqlite3.Connection, name: str) -> int:
+    """A counter, 0 where it is damaged."""
+    found = db.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
+    return found[0] if found is not None and type(found[0]) is int else 0
+
+
+def raise_counter(db: sqlite3.Connection, name: str, by: int) -> None:
+    """Add to a counter."""
+    if by:
+        db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (name, min(read_counter(db, name) + by, 2**62)))
+
+
+def insert(db: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
+    """Put rows into ``events`` or ``notes``."""
+    marks = ", ".join("?" * (24 if table == "events" else 12))
+    db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
 
 
 def read_offsets(db: sqlite3.Connection) -> dict[str, int]:
@@ -195,75 +290,15 @@ def read_offsets(db: sqlite3.Connection) -> dict[str, int]:
 
 def is_whole(path: Path) -> bool:
     """Whether the tables are ours and every page and row can be read, damaged values or not. True when in doubt."""
+
+    def look(db: sqlite3.Connection) -> bool:
+        read_offsets(db)
+        db.execute(f"SELECT count(*) FROM events WHERE {WHOLE}").fetchone()  # noqa: S608
+        return bool(db.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
+
     try:
-        with closing(connect(path, "ro", 0)) as db:
-            check_schema(db)
-            read_offsets(db)
-            db.execute(f"SELECT count(*) FROM events WHERE {WHOLE}").fetchone()  # noqa: S608
-            return bool(db.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
+        return using(open_readable, path, 0, look)
     except Unreadable:
         return False
     except ERRORS as error:
         return not is_damage(error)
-
-
-def to_row(event: Event) -> _Row:
-    return (
-        event.at,
-        event.outcome.value,
-        event.namespace,
-        event.operation,
-        event.model,
-        event.size,
-        event.host,
-        event.key,
-        event.reason,
-        event.status,
-        event.upstream,
-        *_cost_columns(event.spent),
-        *_cost_columns(event.saved),
-        event.images,
-        event.wait,
-        event.latency,
-        event.broken,
-        json.dumps(event.normalized, ensure_ascii=False, separators=(",", ":")),
-        json.dumps(event.tags, ensure_ascii=False, separators=(",", ":")),
-    )
-
-
-def _cost_columns(cost: Cost | None) -> _Row:
-    if cost is None:
-        return None, None, None
-    return None if cost.usd is None else plain(cost.usd), cost.pricing, cost.reason
-
-
-def to_event(row: tuple[str, ...]) -> Event:
-    (at, outcome, namespace, operation, model, size, host, key, reason, status, upstream, *costs) = row[:17]
-    images, wait, latency, broken, normalized, tags = row[17:]
-    return Event(
-        outcome=Outcome(outcome),
-        at=cast(float, at),
-        namespace=namespace,
-        operation=operation,
-        model=model,
-        size=cast(str | None, size),
-        host=host,
-        key=key,
-        reason=reason,
-        status=cast(int | None, status),
-        upstream=cast(int, upstream),
-        spent=_cost(*costs[:3]),
-        saved=_cost(*costs[3:]),
-        images=cast(int, images),
-        wait=cast(float, wait),
-        latency=cast(float | None, latency),
-        broken=cast(int, broken),
-        normalized=tuple(json.loads(normalized)),
-        tags=tuple(json.loads(tags)),
-    )
-
-
-def _cost(usd: str | None, pricing: str | None, reason: str) -> Cost | None:
-    if pricing is None:
-        return None
-    return Cost(None if usd is None else Decimal(usd), cast(Pricing, pricing), reason)

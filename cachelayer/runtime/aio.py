@@ -14,6 +14,7 @@ from cachelayer.core.effects import (
     Abandoned,
     Announce,
     Arrival,
+    Begin,
     Board,
     Canonicalize,
     Depart,
@@ -32,7 +33,7 @@ from cachelayer.core.effects import (
 )
 from cachelayer.core.flow import fly, serve
 from cachelayer.core.reasons import Reason
-from cachelayer.runtime.boarding import fail, flight_of, leave, take_seat
+from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat
 from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import AsyncExchange
@@ -170,6 +171,8 @@ class _FlightHands:
                 return await self._take_lease()
             case Depart(lease):
                 return self._flight.depart(self._call, lease)
+            case Begin(asked, now):
+                return begin(self._engine, self._call, asked, now)
             case Send():
                 came = await self._exchange.send(self._step, self._call.finish_timeout)
                 self._stay_in_loop()

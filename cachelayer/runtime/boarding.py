@@ -7,6 +7,7 @@ import time
 
 from cachelayer.core.effects import Abandoned, Board, Landing, Moment
 from cachelayer.core.flow import no_answer
+from cachelayer.core.model import Asked
 from cachelayer.core.policy import credential_of
 from cachelayer.core.reasons import Reason
 from cachelayer.runtime.call import Call
@@ -27,10 +28,28 @@ def take_seat(
     def book(sent: bool, served: bool, left: Reason | None) -> None:
         reason = Reason.ABANDONED if sent or left is None else left
         now = Moment(time.time(), time.monotonic())
-        engine.record(no_answer(board.asked, board.began, now, board.broken, sent=sent, served=served, reason=reason))
+        engine.record(
+            no_answer(
+                board.asked,
+                board.began,
+                now,
+                board.broken,
+                sent=sent,
+                served=served,
+                reason=reason,
+                call=call.begun_as,
+            )
+        )
 
     call = Call(credential, loop, finish_timeout=rules.finish_timeout, hedge_after=rules.hedge_after, book=book)
     return seat, call
+
+
+def begin(engine: Engine, call: Call, asked: Asked, now: Moment) -> str | None:
+    """Have the ledger know that a call is about to be sent, unless its outcome is booked already."""
+    if not call.is_booked:
+        call.begun_as = engine.begin(asked, now)
+    return call.begun_as
 
 
 def flight_of(aboard: Seat | Call | None) -> Flight:

@@ -78,6 +78,8 @@ class Call:
         self.waiting_since: float | None = None
         self.cleared = False
         """It may be, or has been, sent: its outcome is booked when it ends."""
+        self.begun_as: str | None = None
+        """Its id in the ledger, which knows that it was begun; its outcome names it."""
         self.sent = False
         """The provider has all of it, and is silent or answers."""
         self.paused = False

