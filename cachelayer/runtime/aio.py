@@ -184,7 +184,10 @@ class _FlightHands:
             case Announce(landing):
                 return self._flight.announce(self._call, landing)
             case Record() | RecordDurably():
-                return await _perform(self._engine, effect) if self._call.claim() else None
+                if self._call.claim():
+                    await _perform(self._engine, effect)
+                    self._call.is_written = True
+                return None
             case _:
                 return await _perform(self._engine, effect)
 

@@ -98,6 +98,8 @@ class Call:
         self.on_unwanted: weakref.ref[Callable[[], None]] | None = None
         """Called, from any thread, when nobody waits for it any more."""
         self._unbooked = [True]
+        self.is_written = False
+        """The outcome of the request that made it is in the ledger."""
         self._heard: tuple[float, bool] = (0.0, True)
 
     def claim(self) -> bool:
@@ -111,6 +113,10 @@ class Call:
     def is_booked(self) -> bool:
         """Whether somebody has claimed it."""
         return not self._unbooked
+
+    def awaits_writing(self) -> bool:
+        """Whether somebody is just about to write its outcome down."""
+        return self.is_booked and not self.is_written and not self.handed_back
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:

@@ -214,6 +214,7 @@ class Flights:
         self.close(call, Abandoned())
         if call.claim():
             call.book(cleared, told.served, told.left)
+            call.is_written = True
         if not call.in_thread and not call.is_running():
             call.let_go()
 
@@ -253,10 +254,14 @@ class Flights:
 
     def settle(self) -> None:
         """The process ends: book what nobody waits for and nothing would be lost with, late calls above all."""
-        for call in list(self._calls):
+        calls = list(self._calls)
+        for call in calls:
             flight = call.flight
             if flight is not None and (call.is_dead() or not flight.is_needed(call)):
                 self.give_up(call)
+        until = time.monotonic() + TICK
+        while any(call.awaits_writing() for call in calls) and time.monotonic() < until:
+            time.sleep(_STEP)  # its thread is a daemon, and would be stopped before it has written
 
     # --- what is under way --------------------------------------------------------------------------------------------
 

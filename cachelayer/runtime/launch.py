@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from cachelayer.core.effects import Abandoned, Landing
+from cachelayer.core.effects import Landing
 from cachelayer.runtime.call import Call
 from cachelayer.runtime.exit import watch_exit
 from cachelayer.runtime.flights import Flights
@@ -56,7 +56,7 @@ def launch_task(
     assert flight is not None
 
     async def run() -> None:
-        landing: Landing = Abandoned()  # what a cancelled flight leaves behind
+        landing: Landing | None = None
         try:
             if begin(call):
                 landing = await work()
@@ -65,7 +65,10 @@ def launch_task(
                 timer.stop()
                 keep.cancel()
                 held.clear()
-                flights.close(call, landing)
+                if landing is None:  # cancelled, wherever it was
+                    flights.give_up(call)
+                else:
+                    flights.close(call, landing)
             else:  # destroyed, perhaps by the collector, in whatever thread and under whatever lock
                 call.gone = True
 
@@ -76,7 +79,7 @@ def launch_task(
                 await asyncio.wait({task}, timeout=None if until is None else _CHECK)
             except asyncio.CancelledError:
                 until = until or time.monotonic() + drain_timeout
-            if until is not None and not flight.is_needed(call):
+            if until is not None and not call.answered and not flight.is_needed(call):
                 task.cancel()
 
     held: list[Any] = []

@@ -119,7 +119,10 @@ class _FlightHands:
             case Announce(landing):
                 return self._flight.announce(self._call, landing)
             case Record() | RecordDurably():
-                return self._engine.perform(effect) if self._call.claim() else None
+                if self._call.claim():
+                    self._engine.perform(effect)
+                    self._call.is_written = True
+                return None
             case _:
                 return self._engine.perform(effect)
 
