@@ -119,8 +119,9 @@ def _show_differences(screen: Console, a: Asked, b: Asked, differences: list[tup
         for name, value in (("a", left), ("b", right)):
             shown = "(absent)" if value is None else json.dumps(value, ensure_ascii=False)
             screen.print(Text(f"  {name}: {visible(shown)}"), soft_wrap=True)
-    rules = dict.fromkeys(rule for field, _, _ in differences for rule in _rules_for(field, canon.fields(a)))
-    rules |= dict.fromkeys(rule for field, _, _ in differences for rule in _rules_for(field, canon.fields(b)))
+    # A rule says in the key that it took something out: it unites requests that both have the header, and no others.
+    both = [field for field, left, right in differences if left is not None and right is not None]
+    rules = dict.fromkeys(rule for field in both for asked in (a, b) for rule in _rules_for(field, canon.fields(asked)))
     _say_rules(screen, list(rules))
 
 
