@@ -6,7 +6,6 @@ The rooms are imported when a Cache is made: a program that imports cachelayer a
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachelayer.core.errors import ConfigError
 from cachelayer.core.model import Asked, Request, Unkeyed
+from cachelayer.runtime.log import logger
 
 if TYPE_CHECKING:
     from cachelayer.ledger.reports import Stats
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from cachelayer.stores.base import Store
 
 C = TypeVar("C")
-
-_log = logging.getLogger("cachelayer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +145,7 @@ class Cache:
         if not self.settings.disabled:
             tier, folder = self._open_tier()
             if not leases_hold():
-                _log.warning("this platform has no record locks: one flight per key holds within one process only")
+                logger.warning("this platform has no record locks: one flight per key holds within one process only")
         engine = Engine(
             folder,
             self.settings.rules(),
@@ -179,7 +177,7 @@ class Cache:
             tier = Tier("local", None, reopen=None if foreign else open_store)
         folder = self._place.for_outcomes(fault)
         if fault is not None or folder != self.path:
-            _log.warning(
+            logger.warning(
                 "%s%s",
                 f"the ledger in {self.path} cannot be written"
                 if fault is None
@@ -278,7 +276,7 @@ class Cache:
 
     def _say_what_goes_on(self, flights: int) -> None:
         if flights:
-            _log.warning(
+            logger.warning(
                 "close() has waited drain_timeout (%g s) in vain for %s; what comes while the program lives is stored",
                 self.drain_timeout,
                 "1 answer" if flights == 1 else f"{flights} answers",

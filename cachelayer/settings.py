@@ -230,6 +230,8 @@ _RIGHT = {
     "max_body": 'bytes above 0, or "50MB", "50MiB", "10GB"',
     "finish_timeout": 'seconds above 0 and up to 20 days, or "30s", "10m", "1h"',
     "drain_timeout": 'seconds above 0 and up to 20 days, or "30s", "10m", "1h"',
+    "hedge_after": 'seconds above 0 and up to 20 days, or "30s", "10m", "1h"',
+    "drain_on_sigterm": "true or false",
     "disabled": "true or false",
 }
 """What each setting should be. Said in place of a library's own words, which name its types."""

@@ -9,7 +9,6 @@ httpx_client.py.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from types import ModuleType
@@ -24,9 +23,8 @@ from cachelayer.core.reasons import Reason
 from cachelayer.runtime.aio import serve_async
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import Progress
+from cachelayer.runtime.log import logger
 from cachelayer.runtime.sync import serve_sync
-
-_log = logging.getLogger("cachelayer")
 
 IsClosed = Callable[[], bool]
 
@@ -383,7 +381,7 @@ class _SyncExchange(_Exchange):
                 try:
                     close()
                 except Exception as error:  # the answer is there; the transport's own trouble must not cost it
-                    _log.debug("a transport could not be closed: %s", error)
+                    logger.debug("a transport could not be closed: %s", error)
 
 
 def _real(transport: Any, request: Any) -> Any:
@@ -426,4 +424,4 @@ class _AsyncExchange(_Exchange):
                 try:
                     await close()
                 except Exception as error:  # the answer is there; the transport's own trouble must not cost it
-                    _log.debug("a transport could not be closed: %s", error)
+                    logger.debug("a transport could not be closed: %s", error)

@@ -7,7 +7,6 @@ at once unless it, or the setting drain_on_sigterm, says otherwise; docs/deploy.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-_log = logging.getLogger("cachelayer")
+from cachelayer.runtime.log import logger
 
 
 class Flying(Protocol):
@@ -101,7 +100,7 @@ def drain() -> None:
         pass
     lost = sum(flights.paid_for() for flights in folders)
     if lost:
-        _log.warning("gave up on %s already paid for", "1 answer" if lost == 1 else f"{lost} answers")
+        logger.warning("gave up on %s already paid for", "1 answer" if lost == 1 else f"{lost} answers")
     for last in before_the_end:
         last()
     for cache in caches:
@@ -118,7 +117,7 @@ def drain_on_sigterm() -> None:
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _on_sigterm)
     except ValueError:
-        _log.warning("drain_on_sigterm has no effect: the Cache was not made in the main thread")
+        logger.warning("drain_on_sigterm has no effect: the Cache was not made in the main thread")
 
 
 def _on_sigterm(signum: int, frame: object) -> None:

@@ -63,8 +63,9 @@ class Flight:
     def step(self, call: Call, *, paused: bool = False) -> None:
         """A call moved: readers' timers start anew, or stand still while paused. Raises GivenUp."""
         with self.lock:
-            self._check(call)
             now = time.monotonic()
+            if call.landing is not None or self.is_overdue(call, now):
+                raise GivenUp
             changed = (call.sent, call.paused) != (not paused, paused)
             if call.step(now, paused=paused):
                 self._came = now
@@ -72,15 +73,13 @@ class Flight:
             self._wake_all()
 
     def answer(self, call: Call) -> None:
-        """All has come: what is left is our own work, and no reader's timer runs meanwhile. Raises GivenUp."""
+        """All has come, however late: what is left is our own work, and no timer of a reader runs. Raises GivenUp
+        when the call was booked as given up."""
         with self.lock:
-            self._check(call)
+            if call.landing is not None:
+                raise GivenUp
             call.answered = True
         self._wake_all()
-
-    def _check(self, call: Call) -> None:
-        if call.landing is not None or self.is_overdue(call, time.monotonic()):
-            raise GivenUp
 
     def depart(self, call: Call, lease: Lease) -> Clearance:
         """Whether a call may be sent now."""

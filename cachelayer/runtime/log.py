@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from cachelayer.core.model import Cost, Event, Outcome
 from cachelayer.core.reasons import Reason, meaning_of, remedy_of
@@ -16,7 +17,19 @@ from cachelayer.core.reasons import Reason, meaning_of, remedy_of
 DIGITS = 12
 """Of a key: enough for `cachelayer show`."""
 
-_log = logging.getLogger("cachelayer")
+
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """A logger that never raises. A filter or handler of the user's own may: his call goes on, and his log is his."""
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})  # the line that speaks, and not this one
+        except Exception:
+            return
+
+
+logger = _Quiet(logging.getLogger("cachelayer"), {})
+"""What every room that may log on a call's way logs with."""
 
 
 def log_outcome(event: Event) -> None:
@@ -51,11 +64,8 @@ def log_warning(sentence: str) -> None:
 
 
 def _say(level: int, sentence: Callable[[], str]) -> None:
-    try:
-        if _log.isEnabledFor(level):
-            _log.log(level, "%s", sentence())
-    except Exception:  # a filter of the user's own may raise: his call goes on, and his log is his
-        return
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", sentence())
 
 
 def _sentence(event: Event) -> str:

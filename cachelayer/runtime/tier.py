@@ -6,7 +6,6 @@ alone for a while (a circuit breaker): reads and writes apart, for a full disk s
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +13,11 @@ from typing import TypeVar
 
 from cachelayer.core.errors import NoRoom
 from cachelayer.core.reasons import Reason
+from cachelayer.runtime.log import logger
 from cachelayer.stores.base import NONE, Evicted, Store
 
 T = TypeVar("T")
 
-_log = logging.getLogger("cachelayer")
 
 TRIES = 3
 """Failures in a row after which the breaker opens."""
@@ -137,7 +136,7 @@ class Tier:
             if wanted:
                 self.store = store
         if wanted:
-            _log.info("the %s tier is there again", self.name)
+            logger.info("the %s tier is there again", self.name)
         else:
             store.close()
 
@@ -162,7 +161,7 @@ class Tier:
             if kind in self._warned:
                 return
             self._warned.add(kind)
-        _log.warning(
+        logger.warning(
             "the %s tier cannot %s (%s: %s); requests are forwarded without it",
             self.name,
             verb,

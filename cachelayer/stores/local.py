@@ -214,8 +214,8 @@ class LocalStore:
                 need = place.need
                 return self._put_at(place, sweep, key, record, blobs, request, expires)
             except _FAILURES as error:
-                again = left < _TRIES_ON_A_FULL_DISK - 1  # it says that it has room, and has none for us
-                if not (left and is_disk_full(error) and sweep.yield_to_disk(need, quota=again)):
+                quota = getattr(error, "errno", None) == errno.EDQUOT
+                if not (left and is_disk_full(error) and sweep.yield_to_disk(need, quota=quota)):
                     raise
 
     def _put_at(

@@ -65,9 +65,9 @@ class Place:
         if not isinstance(fault, NoPlace | NotAStore | NewerFormat):
             ledger = self.path / "ledger"
             with suppress(OSError):
-                os.makedirs(ledger, mode=0o700, exist_ok=True)
-                if os.access(ledger, os.W_OK | os.X_OK):
-                    return self.path
+                os.mkdir(ledger, 0o700)
+            if os.access(ledger, os.W_OK | os.X_OK):
+                return self.path
         return _makeshift_for(self.path)
 
 

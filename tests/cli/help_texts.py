@@ -18,25 +18,33 @@ Made from what the commands declare (`python -m tests.cli.help_texts > docs/cli.
 
 - The options `--path` and `--json` stand before or after the command.
 - Exit codes: 0 done; 1 a problem was found (no such key, a damaged store, no such folder, a call of the demo that
-  failed); 2 bad usage or settings; 130 Ctrl-C. A difference that `diff` finds is an answer, not a problem: 0. Warnings
-  of `doctor` are none either.
+  failed, a `purge` that was answered with no); 2 bad usage or settings; 130 Ctrl-C. A difference that `diff` finds is
+  an answer, not a problem: 0. Warnings of `doctor` are none either.
 - An error is one sentence on stderr. Results go to stdout; colour only to a terminal, and not with `NO_COLOR` set.
+- Nothing is cut: in a narrow terminal the columns of a row stand below each other. In a pipe a row is one line, unless
+  `COLUMNS` says how wide it may be.
+- `purge` asks first. Without a terminal and without `--yes` it does nothing, and the exit code is 2.
+- `cachelayer --install-completion` has the shell complete commands and options.
 - Looking changes nothing: `ls`, `show`, `explain`, `diff` and `doctor` write nothing into the store, `report` only
   folds the ledger's segments into its database. None of them makes a folder. `purge` deletes what it is told to, and
   nothing else, whatever `size_limit` is in force.
 
 JSON: money is a string of plain digits in USD, times are unix seconds.
 
-- `report`: `{"totals": {...}, "groups": [{"name", ...}]}`, the fields of `cache.stats()`; groups lack what is stored.
+- `report`: `{"totals": {...}, "groups": [{"name", ...}], "reasons": [{"reason", "outcome", "requests", "spent_usd",
+  "meaning"}]}`; totals have the fields of `cache.stats()`, groups lack what is stored; reasons are those of
+  [reasons.md](reasons.md).
 - `ls`: `[{"key", "namespace", "operation", "model", "host", "created", "body_size", "images", "cost_usd"}]`, newest
   first.
 - `show`: one such object with `"spec"`, `"status"`, `"headers"`, `"expires"`, `"last_use"`, `"pricing"`,
   `"pricing_reason"`, `"latency"`, `"blobs": [{"digest", "size", "mime", "image"}]` and `"request"`; with `--save` also
   `"saved"`, the paths.
 - `explain`: `{"key", "operation", "model", "fields": {...}}`, and `"reason"` when the request is not cached.
-- `diff`: `{"same", "differences": [{"field", "a", "b"}]}`.
+- `diff`: `{"same", "reason", "differences": [{"field", "a", "b"}]}`: whether the keys are one, and why such requests
+  are never answered from the cache, else null. `a` or `b` is null where the field is missing.
 - `purge`: `{"purged": [key]}`.
-- `doctor`: `{"ok", "checks": [{"check", "state", "detail"}]}`; a state is `ok`, `warn` or `problem`.
+- `doctor`: `{"ok", "checks": [{"check", "state", "detail", "remedy"}]}`; a state is `ok`, `warn` or `problem`, a remedy
+  null where all is well.
 - `demo`: that of `report`, and `"simulator_calls"` and `"path"`.
 - `simulate`: `{"url"}`, once it listens.
 """

@@ -56,14 +56,15 @@ def leave_segments(folder: Path, hit: Event) -> None:
         (folder / f"{name}.segment").write_bytes(b"".join(content))
 
 
+@pytest.mark.timeout(300)
 def test_a_fold_killed_before_any_statement_is_finished_by_the_next(
-    tmp_path: Path, hit: Event, monkeypatch: pytest.MonkeyPatch
+    memory_path: Path, hit: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fold, "LINES", 6)
-    leave_segments(tmp_path / "template", hit)
+    leave_segments(memory_path / "template", hit)
     for number in itertools.count():
-        folder = tmp_path / str(number)
-        shutil.copytree(tmp_path / "template", folder)
+        folder = memory_path / str(number)
+        shutil.copytree(memory_path / "template", folder)
         child = os.fork()
         if not child:
             try:

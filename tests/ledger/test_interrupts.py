@@ -72,7 +72,7 @@ while interrupts < times:
 signal.setitimer(signal.ITIMER_REAL, 0)
 signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
-signal.alarm(60)  # what would be stuck is ended, and seen
+signal.alarm(120)  # what would be stuck is ended, and seen
 for thread in threading.enumerate():
     if thread.name == "cachelayer-fold":
         thread.join()
@@ -98,9 +98,11 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["exception", "handler"])
-def test_interrupts_at_any_moment_leave_a_ledger_that_works(how: str, python: Start, folder: Path) -> None:
-    process = python(INTERRUPTED, folder, 2_000, how)
+def test_interrupts_at_any_moment_leave_a_ledger_that_works(how: str, python: Start, memory_path: Path) -> None:
+    folder = memory_path / "ledger"
+    process = python(INTERRUPTED, folder, 3_000 if how == "exception" else 1_000, how)
     assert process.stdout
     assert process.stdout.readline().split() == ["True", "0", "200", "1", "True", "True", "0"]
     # The right to fold is free for others while it lives, and nothing was cut into another line.

@@ -127,16 +127,28 @@ def test_no_line_can_be_forged_by_a_model_name(cache: cachelayer.Cache, simulato
     assert line.isprintable()
 
 
-def test_a_filter_that_raises_hinders_no_call(cache: cachelayer.Cache, simulator: Simulator, lines: Lines) -> None:
-    def refuse(record: logging.LogRecord) -> bool:
+class Raising(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
         raise RuntimeError("no line today")
 
-    logger = logging.getLogger("cachelayer")
-    logger.addFilter(refuse)
+    def filter(self, record: logging.LogRecord) -> bool:
+        return True
+
+
+def refuse(record: logging.LogRecord) -> bool:
+    raise RuntimeError("no line today")
+
+
+@pytest.mark.parametrize("what", ["filter", "handler"])
+def test_a_log_that_raises_hinders_no_call(what: str, folder: Path, simulator: Simulator, lines: Lines) -> None:
+    """Warnings of a failing store and of an estimate are logged on the way of this call, by the flight."""
+    logger, handler = logging.getLogger("cachelayer"), Raising()
+    folder.write_text("no folder")
+    logger.addFilter(refuse) if what == "filter" else logger.addHandler(handler)
     try:
-        with cache.wrap(httpx.Client()) as client:
+        with cachelayer.Cache(folder) as cache, cache.wrap(httpx.Client(timeout=20)) as client:
             outcomes = [client.post(simulator.url + PATH, json=body()).headers["x-cachelayer"] for _ in range(2)]
     finally:
         logger.removeFilter(refuse)
-    assert outcomes == ["MISS", "HIT"]
-    assert cache.stats().hits == 1
+        logger.removeHandler(handler)
+    assert outcomes == ["MISS", "MISS"]
