@@ -83,7 +83,9 @@ class Shop:
     """A folder, a provider, and a way to ask."""
 
     def __init__(self, folder: Path, simulator: Simulator, truth: Truth, **settings: Any) -> None:
-        self.folder, self.simulator, self.truth, self.settings = folder, simulator, truth, settings
+        self.folder, self.simulator, self.truth = folder, simulator, truth
+        # The list price is right here: an estimate would be one more warning.
+        self.settings = {"prices": {simulator.url.removeprefix("http://"): "list"}} | settings
         self.cache: cachelayer.Cache | None = None
 
     def open(self) -> cachelayer.Cache:

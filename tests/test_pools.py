@@ -195,7 +195,7 @@ def test_the_look_up_under_the_lease_asks_the_same_scopes(
         mine, theirs = open_shop(pools=[[host(failing), host(reseller)]]), open_shop()
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(mine.ask, failing)
-            wait_until(lambda: mine.cache.flights_under_way() > 0)
+            wait_until(lambda: mine.cache.flights.count() > 0)
             stored = theirs.ask(reseller)
             assert stored.headers["x-cachelayer"] == "MISS"
             found = waiting.result(timeout=60)

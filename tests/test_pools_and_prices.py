@@ -165,7 +165,7 @@ def provider(request: httpx.Request) -> httpx.Response:
         ("http://provider.example:80", "PROVIDER.example."),
         ("https://provider.example", "provider.example"),
         ("https://provider.example", "provider.example:443"),
-        ("https://provider.example:443", "https://provider.example/v1"),
+        ("https://provider.example:443", "https://provider.example/"),
         ("https://PROVIDER.example.", "provider.example"),
         ("http://provider.example:8080", "provider.example:8080"),
         ("http://[0:0:0:0:0:0:0:1]:8080", "[::1]:8080"),

@@ -14,9 +14,6 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-VERSION: Final = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
-"""A path segment that is an API version, which is no part of where an answer comes from."""
-
 _PORTS: Final = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII)
 
@@ -49,17 +46,15 @@ def written_host(url: str) -> str:
 
 
 def place_of(text: str) -> Place | None:
-    """What a setting names: a host, host:port, or the URL of one (with no more behind it than an API version).
-
-    None for anything else. Userinfo is dropped.
+    """What a setting names: a host, host:port, or the URL of one. None for anything else, a path among it, by which
+    no price goes. Userinfo is dropped.
     """
     try:
         parts = _split(text)
         host, port = _ascii(parts.hostname or ""), parts.port
     except ValueError:
         return None
-    segments = [segment for segment in parts.path.split("/") if segment]
-    if parts.query or parts.fragment or len(segments) > 1 or any(not VERSION.fullmatch(one) for one in segments):
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
         return None
     if parts.scheme not in ("", *_PORTS) or not (host.startswith("[") or _NAME.fullmatch(host)):
         return None

@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
-from cachelayer.core.host import VERSION
 from cachelayer.core.model import Json
 
 _UNSENDABLE = re.compile(r"[\0- ]")
+_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
 _LOCATIONS: Final = "locations"
 _NAME: Final = "name:"
 _POOL: Final = "$pool"
@@ -63,7 +63,7 @@ def scope_of(host: str, before: list[str], location: str | None = None) -> str:
 
 
 def _without_version(segments: list[str]) -> list[str]:
-    return segments[:-1] if segments and VERSION.fullmatch(segments[-1]) else segments
+    return segments[:-1] if segments and _VERSION.fullmatch(segments[-1]) else segments
 
 
 def authority_of(scope: str) -> str:
