@@ -155,6 +155,7 @@ class Cache:
     def _open_tier(self) -> tuple[Tier, Path]:
         """The local tier, and the folder for the ledger and the leases."""
         from cachelayer.core.errors import NewerFormat, NotAStore
+        from cachelayer.interrupts import undisturbed
         from cachelayer.runtime.tier import Tier
         from cachelayer.stores.local import open_local
 
@@ -162,7 +163,7 @@ class Cache:
             return open_local(self.path, size_limit=self.settings.size_limit)
 
         try:
-            return Tier("local", open_store()), self.path
+            return Tier("local", undisturbed(open_store)), self.path
         except (NewerFormat, NotAStore) as error:
             # Somebody else's folder: nothing at all may be written there.
             _log.warning(
@@ -193,13 +194,18 @@ class Cache:
         Raises CachelayerError when the ledger cannot be read: there are no totals then, and zeros would be a lie.
         """
         from cachelayer.core.errors import LedgerError
-        from cachelayer.ledger.reports import totals
+        from cachelayer.interrupts import undisturbed
+
+        def read() -> Stats:
+            from cachelayer.ledger.reports import totals  # here: an interrupted import leaves Python's own lock held
+
+            return totals(self._engine.ledger, store_sizes=self._sizes())
 
         try:
-            return totals(self._engine.ledger, store_sizes=self._sizes())
+            return undisturbed(read)
         except LedgerError:
             # Damage found by reading has been moved aside; what is left can be read.
-            return totals(self._engine.ledger, store_sizes=self._sizes())
+            return undisturbed(read)
 
     def _sizes(self) -> tuple[int, int, int]:
         store = self._engine.tier.store
@@ -271,13 +277,14 @@ class Cache:
         if self._closed:
             return
         self._closed = True
+        from cachelayer.interrupts import undisturbed
         from cachelayer.runtime import exit as program_end
 
         program_end.unregister(self)
         self._engine.workers.stop()
         for part in (self._engine.tier, self._engine.ledger):
             try:
-                part.close()
+                undisturbed(part.close)
             except Exception as error:
                 self._engine.fault("close", error)
 
