@@ -26,7 +26,7 @@ from cachelayer.core.effects import (
     Record,
     RecordDurably,
 )
-from cachelayer.core.entry import Broken, Entry, decode, encode, read_body, split
+from cachelayer.core.entry import Broken, Entry, decode, encode, split
 from cachelayer.core.model import (
     Answer,
     Asked,
@@ -43,6 +43,7 @@ from cachelayer.core.policy import is_fresh, is_servable, kept_headers
 from cachelayer.core.reasons import Reason
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
+from cachelayer.runtime.body import body_of
 from cachelayer.runtime.flights import Flights
 from cachelayer.runtime.tier import Tier
 from cachelayer.runtime.workers import Workers
@@ -118,7 +119,7 @@ class Engine:
                     raise Broken("entry is somebody else's")
                 if not is_fresh(entry, time.time(), self.rules.ttl):
                     return Absent()
-                return Found(entry, read_body(entry, self.tier.get_blob))
+                return Found(entry, body_of(entry, self.tier.read_blob))
             except Broken as damage:
                 # A writer may have replaced the entry, and a collector taken the old blobs, since we read the record.
                 newer = self.tier.get(asked.key)
