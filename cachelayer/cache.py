@@ -95,7 +95,6 @@ class Cache:
         drain_timeout: how long close() and the end of the program wait for flights.
         disabled: everything passes through, nothing is opened.
         """
-        from cachelayer.runtime import exit as program_end
         from cachelayer.settings import load_settings
 
         self.settings: Settings = load_settings(
@@ -121,35 +120,37 @@ class Cache:
         self.drain_timeout = self.settings.drain_timeout
         self._engine = self._open()
         self._closed = False
-        if not self.settings.disabled:
-            program_end.register(self)
 
     def _open(self) -> Engine:
-        from cachelayer.ledger.events import Ledger
         from cachelayer.ledger.prices import Prices
+        from cachelayer.runtime.commons import Commons, share_of
         from cachelayer.runtime.engine import Engine
-        from cachelayer.runtime.flights import flights_of
         from cachelayer.runtime.leases import leases_hold
         from cachelayer.runtime.tier import Tier
 
         prices = Prices(self.settings.prices)  # raises ConfigError, disabled or not
-        tier, folder = Tier("local", None), self.path
-        if not self.settings.disabled:
-            tier, folder = self._open_tier()
+        if self.settings.disabled:
+            self._share = Commons(self.path, Tier("local", None), disabled=True).share(0.0)
+        else:
+            limit = self.settings.size_limit
+            self._share = share_of(self.path, limit, self._open_tier, drain_timeout=self.drain_timeout)
             if not leases_hold():
                 _log.warning("this platform has no record locks: one flight per key holds within one process only")
+        commons = self._share.commons
         engine = Engine(
-            folder,
+            commons.folder,
             self.settings.rules(),
-            tier,
-            Ledger(folder / "ledger"),
+            commons.tier,
+            commons.ledger,
             prices,
-            flights_of(folder),
+            commons.flights,
+            commons.workers,
         )
         engine.disabled = self.settings.disabled
-        if folder != self.path:
+        self._share.serve(engine)
+        if commons.folder != self.path:
             # Not at close(): what is asked later is recorded too, as BYPASS.
-            weakref.finalize(engine, _remove, folder, os.getpid())
+            weakref.finalize(commons, _remove, commons.folder, os.getpid())
         return engine
 
     def _open_tier(self) -> tuple[Tier, Path]:
@@ -272,21 +273,17 @@ class Cache:
         return self._engine.flights.wait_idle(timeout)
 
     def release(self) -> None:
-        """Let go of files without waiting; what close does last."""
+        """Let go of this Cache's share without waiting; what close does last.
+
+        The files go with the last share, and when the last flight has stored its answer.
+        """
         self._engine.closed = True
         if self._closed:
             return
         self._closed = True
         from cachelayer.interrupts import undisturbed
-        from cachelayer.runtime import exit as program_end
 
-        program_end.unregister(self)
-        self._engine.workers.stop()
-        for part in (self._engine.tier, self._engine.ledger):
-            try:
-                undisturbed(part.close)
-            except Exception as error:
-                self._engine.fault("close", error)
+        undisturbed(self._share.leave)
 
     def __enter__(self) -> Cache:
         return self

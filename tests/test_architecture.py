@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "stores": {"core", "sqlite"},
     "ledger": {"core", "sqlite"},
     "simulator": {"core"},
-    "runtime": {"core", "dialects", "stores", "ledger"},
+    "runtime": {"core", "interrupts", "dialects", "stores", "ledger"},
     "clients": {"core", "runtime"},
     "settings": {"core", "runtime"},
     "cache": {"core", "interrupts", "dialects", "stores", "ledger", "runtime", "clients", "settings"},

@@ -45,6 +45,7 @@ from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.body import body_of
 from cachelayer.runtime.flights import Flights
+from cachelayer.runtime.memo import memo_of
 from cachelayer.runtime.tier import Tier
 from cachelayer.runtime.workers import Workers
 
@@ -66,12 +67,21 @@ class Engine:
     """The parts of one Cache, and the effects that do not wait."""
 
     def __init__(
-        self, folder: Path, rules: Rules, tier: Tier, ledger: Ledger, prices: Prices, flights: Flights
+        self,
+        folder: Path,
+        rules: Rules,
+        tier: Tier,
+        ledger: Ledger,
+        prices: Prices,
+        flights: Flights,
+        workers: Workers,
     ) -> None:
         self.folder, self.rules = folder, rules
         self.tier, self.ledger, self.prices, self.flights = tier, ledger, prices, flights
-        self.workers = Workers()
+        self.workers, self.memo = workers, memo_of(rules.keys)
         self.closed = False
+        self.late = [False]
+        """Whether anything was asked after closing, which opens the ledger once more. A list, to outlive the engine."""
         self.disabled = False
         self.faults = 0
         """Failures of our own that a call went on without."""
@@ -100,9 +110,10 @@ class Engine:
 
     def _canonicalize(self, request: Request) -> Asked | Unkeyed:
         if self.closed:
+            self.late[0] = True
             return Unkeyed(Reason.CLOSED)
         try:
-            return dialects.ask(request, self.rules.keys)
+            return self.memo.ask(request)
         except Exception as error:
             self.fault("work out a key", error)
             return Unkeyed(Reason.INTERNAL_ERROR)

@@ -11,6 +11,7 @@ import contextvars
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -190,25 +191,19 @@ class Flights:
 
     def __init__(self, folder: Path) -> None:
         self._by_key: dict[str, Flight] = {}
-        # Reentrant: while we are in here the garbage collector may end a dead loop's flight, and a signal handler ask.
-        self._lock = threading.RLock()
+        self._lock = _lock
         self._landed = threading.Condition(self._lock)
         self._guards: set[asyncio.Task[None]] = set()
         self._waiting: list[tuple[set[Flight], Callable[[], None]]] = []
         self._leases = Leases(folder)
-        # Never the bound methods of today's lock: in a forked child it is another one, and that child may fork too.
-        os.register_at_fork(
-            before=lambda: self._lock.acquire(),
-            after_in_parent=lambda: self._lock.release(),
-            after_in_child=self._begin_anew,
-        )
+        _all.add(self)
 
     def _begin_anew(self) -> None:
         # The child has neither the parent's threads nor its locks: its flights are not ours.
         self._by_key.clear()
         self._guards.clear()
         self._waiting.clear()
-        self._lock = threading.RLock()
+        self._leases.forked()
         self._landed = threading.Condition(self._lock)
 
     def board(self, key: str, credential: bytes, loop: asyncio.AbstractEventLoop | None) -> tuple[Flight, bool]:
@@ -390,6 +385,19 @@ class Flights:
         if not own:
             call()
 
+    def after_all_flights(self, call: Callable[[], None]) -> bool:
+        """True: no flight is under way. False: call will be called once those that are have ended."""
+        with self._lock:
+            living = set(self._living())
+            if living:
+                self._waiting.append((living, call))
+        return not living
+
+    def let_go(self) -> None:
+        """Let go of the leases' file, unless a lease is held."""
+        with self._lock:
+            self._leases.close()
+
     def _call_those_who_waited_for(self, flight: Flight) -> None:
         with self._lock:
             for own, _ in self._waiting:
@@ -405,22 +413,28 @@ def _retrieve(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-_registry: dict[str, Flights] = {}
-_registry_lock = threading.Lock()
+# One for all folders: held for microseconds, and handlers at a fork can never be taken back. They are C functions, as
+# one in Python could be interrupted before its first line and leave the lock held.
+# Reentrant: while we are in here the garbage collector may end a dead loop's flight, and a signal handler ask.
+_lock = threading.RLock()
+_all: weakref.WeakSet[Flights] = weakref.WeakSet()
+_registry: weakref.WeakValueDictionary[str, Flights] = weakref.WeakValueDictionary()
 
 
 def flights_of(folder: Path) -> Flights:
-    """The one Flights of a folder in this process, however the folder is spelled."""
+    """The one Flights of a folder in this process, however the folder is spelled, as long as anybody uses it."""
     identity = os.path.realpath(folder)
-    with _registry_lock:
-        if identity not in _registry:
-            _registry[identity] = Flights(folder)
-        return _registry[identity]
+    with _lock:
+        flights = _registry.get(identity)
+        if flights is None:
+            flights = _registry[identity] = Flights(folder)
+        return flights
 
 
-def _forget_lock_after_fork() -> None:
-    global _registry_lock
-    _registry_lock = threading.Lock()
+def _begin_anew() -> None:
+    for flights in list(_all):
+        flights._begin_anew()
 
 
-os.register_at_fork(after_in_child=_forget_lock_after_fork)
+os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

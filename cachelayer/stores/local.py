@@ -159,6 +159,11 @@ class LocalStore:
             raise ValueError("a digest is 64 hex digits")
         return self._files.path(digest)
 
+    def stands(self) -> bool:
+        """Whether the index that is open is the one that lies in the folder."""
+        opened = self._opened
+        return opened is None or not self._stale(opened.index)
+
     # -- writing -----------------------------------------------------------------------------------------------
 
     def put(
