@@ -108,6 +108,27 @@ assert [ask(cache), ask(cache, "new")] == ["HIT", "HIT"]
 cache.close()
 assert files() == []
 """,
+    "closed before a flight has ended": """
+cache = cachelayer.Cache(path=folder, drain_timeout=0.05)
+asked, answer = threading.Event(), threading.Event()
+
+def slow(request):
+    asked.set()
+    answer.wait()
+    return provider.handler(request)
+
+late = cache.wrap(httpx.Client(transport=httpx.MockTransport(slow), trust_env=False))
+waiting = threading.Thread(target=late.post, args=(URL,), kwargs={"json": {"model": "gpt-image-2", "prompt": "a"}})
+waiting.start()
+asked.wait()
+cache.close()
+assert files() != []  # the answer is paid for
+answer.set()
+waiting.join()
+del cache, late, waiting
+assert settled() == []
+assert ask(cachelayer.Cache(path=folder)) == "HIT"
+""",
     "a folder that was deleted and made anew": """
 import shutil
 old = cachelayer.Cache(path=folder)
