@@ -1,14 +1,17 @@
 """What the benches share: one real image, and a simulator that answers with it at once.
 
-A figure is a ratio against a floor or a peer of the same run and group (pytest-benchmark prints it in parentheses):
-these machines are noisy, and a millisecond of one is not a millisecond of another. Command: make bench
+A figure is a ratio against a floor or a peer of the same run and group: these machines are noisy, and a millisecond of
+one is not a millisecond of another. The last table of `make bench` gives each row's ratio to the floor of its group,
+the first test there that has "floor" in its name, or else to the first "peer".
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pybase64
 import pytest
@@ -41,3 +44,32 @@ def cache(tmp_path: Path) -> Iterator[cachelayer.Cache]:
 def simulator() -> Iterator[Simulator]:
     with Simulator() as simulator:
         yield simulator
+
+
+def faults_each(call: Callable[[], object], rounds: int = 50) -> float:
+    """Minor page faults of one call, on average: unlike its time, the same on a busy machine."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        call()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / rounds
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
+    session = getattr(config, "_benchmarksession", None)
+    groups: dict[str, list[Any]] = {}
+    for row in session.benchmarks if session is not None else ():
+        if not row.has_error:
+            groups.setdefault(str(row.group), []).append(row)
+    if not groups:
+        return
+    terminalreporter.section("each row's ratio to its floor")
+    for group, rows in groups.items():
+        floor = next((row for kind in ("floor", "peer") for row in rows if kind in row.name), rows[0])
+        terminalreporter.write_line(group)
+        for row in rows:
+            ratio = row.stats.median / floor.stats.median
+            faults = row.extra_info.get("faults")
+            terminalreporter.write_line(
+                f"  {ratio:8.2f} x  {row.stats.median * 1e6:12,.1f} us  {row.name.removeprefix('test_')}"
+                + ("" if faults is None else f"  ({faults:.1f} page faults)")
+            )

@@ -9,9 +9,11 @@ from typing import Any
 
 import pybase64
 import pytest
+from blake3 import blake3
 
 from cachelayer import Request, dialects
-from cachelayer.core.model import Asked, KeyRules
+from cachelayer.core.model import Asked, KeyRules, Unkeyed
+from cachelayer.runtime.memo import Memo
 
 URL = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro-image:generateContent"
 HEADERS = {"content-type": "application/json"}
@@ -59,7 +61,22 @@ SMALL = json.dumps(
 
 
 @pytest.mark.benchmark(group="key: small request")
-def test_small_cachelayer(benchmark: Any) -> None:
+def test_small_floor_one_blake3_pass_over_the_body(benchmark: Any) -> None:
+    benchmark(lambda: blake3(SMALL).hexdigest())
+
+
+@pytest.mark.benchmark(group="key: small request")
+def test_small_cachelayer_seen_before(benchmark: Any) -> None:
+    memo = Memo(KeyRules())
+
+    def ask() -> Asked | Unkeyed:  # a request of its own each time, as clients make them
+        return memo.ask(Request("POST", "https://api.openai.com/v1/images/generations", HEADERS, SMALL))
+
+    assert isinstance(benchmark(ask), Asked)
+
+
+@pytest.mark.benchmark(group="key: small request")
+def test_small_cachelayer_never_seen(benchmark: Any) -> None:
     request = Request("POST", "https://api.openai.com/v1/images/generations", HEADERS, SMALL)
     assert isinstance(benchmark(lambda: dialects.ask(request, KeyRules())), Asked)
 

@@ -127,40 +127,43 @@ class Cache:
             source = source_of("prices", () if prices is None else ("prices",))
             raise ConfigError(f"{error} (from {source})") from None
         self._closed = False
-        if not self.settings.disabled:
-            program_end.register(self)
-            if self.settings.drain_on_sigterm:
-                program_end.drain_on_sigterm()
+        if self.settings.drain_on_sigterm and not self.settings.disabled:
+            program_end.drain_on_sigterm()
 
     def _open(self) -> Engine:
-        from cachelayer.ledger.events import Ledger
         from cachelayer.ledger.prices import Prices
+        from cachelayer.runtime.commons import Commons, share_of
         from cachelayer.runtime.engine import Engine
-        from cachelayer.runtime.flights import flights_of
         from cachelayer.runtime.leases import leases_hold
         from cachelayer.runtime.tier import Tier
 
         prices = Prices(self.settings.prices)  # raises ConfigError, disabled or not
-        tier, folder = Tier("local", None), self.path
-        if not self.settings.disabled:
-            tier, folder = self._open_tier()
+        if self.settings.disabled:
+            self._share = Commons(self.path, Tier("local", None), disabled=True).share(0.0)
+        else:
+            limit = self.settings.size_limit
+            self._share = share_of(self.path, limit, self._open_tier, drain_timeout=self.drain_timeout)
             if not leases_hold():
                 logger.warning("this platform has no record locks: one flight per key holds within one process only")
+        commons = self._share.commons
         engine = Engine(
-            folder,
+            commons.folder,
             self.settings.rules(),
-            tier,
-            Ledger(folder / "ledger"),
+            commons.tier,
+            commons.ledger,
             prices,
-            flights_of(folder),
+            commons.flights,
+            commons.workers,
         )
         engine.disabled = self.settings.disabled
+        self._share.serve(engine)
         engine.book_evicted()  # what went because the limit was lowered
         return engine
 
     def _open_tier(self) -> tuple[Tier, Path]:
         """The local tier, and the folder for the ledger and the leases."""
         from cachelayer.core.errors import NewerFormat, NotAStore
+        from cachelayer.interrupts import undisturbed
         from cachelayer.runtime.tier import Tier
         from cachelayer.stores.local import open_local
 
@@ -170,7 +173,7 @@ class Cache:
 
         fault: Exception | None = None
         try:
-            tier = Tier("local", open_store())
+            tier = Tier("local", undisturbed(open_store))
         except Exception as error:  # whatever a store may raise, the calls go on without it
             # What is somebody else's stays so; what is not there yet may come.
             fault, foreign = error, isinstance(error, NewerFormat | NotAStore)
@@ -205,18 +208,24 @@ class Cache:
         totals then, and zeros would be a lie.
         """
         from cachelayer.core.errors import LedgerError
-        from cachelayer.ledger.reports import totals
+        from cachelayer.interrupts import undisturbed
         from cachelayer.stores.place import NOWHERE
 
         self._engine.flights.sweep()
         if self._engine.folder == NOWHERE and not self.settings.disabled:
             raise LedgerError("this program's outcomes are lost: neither its cache folder nor a temporary one is there")
-        sizes = self._sizes()  # first: a store of a newer version is not to be touched, its ledger neither
-        try:
+
+        def read() -> Stats:
+            from cachelayer.ledger.reports import totals  # here: an interrupted import leaves Python's own lock held
+
+            sizes = self._sizes()  # first: a store of a newer version is not to be touched, its ledger neither
             return totals(self._engine.ledger, store_sizes=sizes)
+
+        try:
+            return undisturbed(read)
         except LedgerError:
             # Damage found by reading has been moved aside; what is left can be read.
-            return totals(self._engine.ledger, store_sizes=sizes)
+            return undisturbed(read)
 
     def _sizes(self) -> tuple[int, int, int]:
         from cachelayer.stores.local import sizes_in
@@ -265,14 +274,14 @@ class Cache:
         self._engine.closed = True
         if not self._closed:
             self._say_what_goes_on(self.wait_idle(self.drain_timeout))
-            self._engine.flights.after_flights(self.release)
+            self.release()
 
     async def aclose(self) -> None:
         """Like close, in a task: flights of this loop go on meanwhile and are waited for."""
         self._engine.closed = True
         if not self._closed:
             self._say_what_goes_on(await self._engine.flights.wait_idle_async(self.drain_timeout))
-            self._engine.flights.after_flights(self.release)
+            self.release()
 
     def _say_what_goes_on(self, flights: int) -> None:
         if flights:
@@ -292,20 +301,17 @@ class Cache:
         return self._engine.flights.wait_idle(timeout)
 
     def release(self) -> None:
-        """Let go of files without waiting; what close does last."""
+        """Let go of this Cache's share without waiting; what close does last.
+
+        The files go with the last share, and when the last flight has stored its answer.
+        """
         self._engine.closed = True
         if self._closed:
             return
         self._closed = True
-        from cachelayer.runtime import exit as program_end
+        from cachelayer.interrupts import undisturbed
 
-        program_end.unregister(self)
-        self._engine.workers.stop()
-        for part in (self._engine.tier, self._engine.ledger):
-            try:
-                part.close()
-            except Exception as error:
-                self._engine.fault("close", error)
+        undisturbed(self._share.leave)
 
     def __enter__(self) -> Cache:
         return self

@@ -4,7 +4,8 @@ The flow awaits them; a driver (runtime/) steps the coroutine by hand, performs 
 Awaiting keeps the result types without a cast (`found = await LookUp(asked)` is a Found or an Absent), and makes one
 flow serve threads and event loops alike. No effect is performed here.
 
-Effects whose class says `blocking` may touch the disk: the asynchronous driver performs those in threads of its own.
+Effects whose class says `blocking` may touch the disk: the asynchronous driver performs those in threads of its own,
+and those that say `syncs` as well, which wait until something is on the disk, apart from the others.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Effect(Generic[T]):
 
     __slots__ = ()
     blocking: ClassVar[bool] = False
+    syncs: ClassVar[bool] = False
 
     def __await__(self) -> Generator[Effect[T], T, T]:
         return (yield self)
@@ -331,6 +333,7 @@ class Keep(Effect[str | None]):
     """Store blobs, then entry. None: committed. Else why not (`tier-down`, `no-room`). Never raises."""
 
     blocking: ClassVar[bool] = True
+    syncs: ClassVar[bool] = True
     asked: Asked
     answer: Answer
     reading: Reading
@@ -350,4 +353,5 @@ class RecordDurably(Effect[None]):
     """Write the outcome to the ledger and sync it to the disk. Never raises."""
 
     blocking: ClassVar[bool] = True
+    syncs: ClassVar[bool] = True
     event: Event

@@ -97,7 +97,7 @@ async def serve_async(engine: Engine, exchange: AsyncExchange) -> Reply:
 async def _perform(engine: Engine, effect: Effect[Any]) -> Any:
     small = isinstance(effect, Canonicalize) and len(effect.request.body) < _SMALL_BODY
     if effect.blocking and not small:
-        return await engine.workers.run(lambda: engine.perform(effect))
+        return await engine.workers.run(lambda: engine.perform(effect), syncs=effect.syncs)
     return engine.perform(effect)
 
 

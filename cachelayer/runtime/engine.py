@@ -29,7 +29,7 @@ from cachelayer.core.effects import (
     RecordDurably,
     Worth,
 )
-from cachelayer.core.entry import Broken, Entry, decode, encode, read_body, split
+from cachelayer.core.entry import Broken, Entry, decode, encode, split
 from cachelayer.core.model import (
     Answer,
     Asked,
@@ -48,8 +48,10 @@ from cachelayer.core.reasons import Reason
 from cachelayer.ledger import own_prices
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
+from cachelayer.runtime.body import body_of
 from cachelayer.runtime.flights import Flights
 from cachelayer.runtime.log import log_estimate, log_not_kept, log_outcome, log_warning
+from cachelayer.runtime.memo import memo_of
 from cachelayer.runtime.tier import Tier
 from cachelayer.runtime.workers import Workers
 
@@ -70,13 +72,22 @@ class Engine:
     """The parts of one Cache, and the effects that do not wait."""
 
     def __init__(
-        self, folder: Path, rules: Rules, tier: Tier, ledger: Ledger, prices: Prices, flights: Flights
+        self,
+        folder: Path,
+        rules: Rules,
+        tier: Tier,
+        ledger: Ledger,
+        prices: Prices,
+        flights: Flights,
+        workers: Workers,
     ) -> None:
         self.folder, self.rules = folder, rules
         self.tier, self.ledger, self.prices, self.flights = tier, ledger, prices, flights
         tier.on_failure = partial(_book_fault, ledger)
-        self.workers = Workers()
+        self.workers, self.memo = workers, memo_of(rules.keys)
         self.closed = False
+        self.late = [False]
+        """Whether anything was asked after closing, which opens the ledger once more. A list, to outlive the engine."""
         self.disabled = False
         self.faults = 0
         """Failures of our own that a call went on without."""
@@ -114,9 +125,10 @@ class Engine:
 
     def _canonicalize(self, request: Request) -> Asked | Unkeyed:
         if self.closed:
+            self.late[0] = True
             return Unkeyed(Reason.CLOSED)
         try:
-            return dialects.ask(request, self.rules.keys)
+            return self.memo.ask(request)
         except Exception as error:
             self.fault("work out a key", error)
             return Unkeyed(Reason.INTERNAL_ERROR)
@@ -149,7 +161,7 @@ class Engine:
                     raise Broken("entry is somebody else's")
                 if not is_fresh(entry, time.time(), self.rules.ttl):
                     return Absent()
-                return Found(entry, read_body(entry, self.tier.get_blob))
+                return Found(entry, body_of(entry, self.tier.read_blob))
             except Broken as damage:
                 # A writer may have replaced the entry, and a collector taken the old blobs, since we read the record.
                 newer = self.tier.get(key)

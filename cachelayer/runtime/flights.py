@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -33,20 +34,14 @@ class Flights:
         self._by_key: dict[str, Flight] = {}
         self._calls: set[Call] = set()
         """Those that have not ended: of the flights above, and late ones of flights that have landed."""
-        # Reentrant: while we are in here a signal handler may ask.
-        self._lock = threading.RLock()
+        self._lock = _lock
         self._bells: set[Bell] = set()
         self._waiting: list[tuple[set[Call], Callable[[], None]]] = []
         self.unbooked: deque[Callable[[], None]] = deque()
         """Books outcomes of callers who were destroyed with their loop, where nothing could be written down."""
         self._leases = Leases(folder)
         self._swept = 0.0
-        # Never the bound methods of today's lock: in a forked child it is another one, and that child may fork too.
-        os.register_at_fork(
-            before=lambda: self._lock.acquire(),
-            after_in_parent=lambda: self._lock.release(),
-            after_in_child=self._begin_anew,
-        )
+        _all.add(self)
 
     def _begin_anew(self) -> None:
         # The child has neither the parent's threads nor its locks: its flights are not ours.
@@ -55,7 +50,7 @@ class Flights:
         self._waiting.clear()
         self._bells.clear()
         self.unbooked.clear()
-        self._lock = threading.RLock()
+        self._leases.forked()
 
     # --- boarding -----------------------------------------------------------------------------------------------------
 
@@ -325,47 +320,59 @@ class Flights:
         return sum(call.sent or call.answered for call in self._needed())
 
     def _needed(self) -> list[Call]:
-        # A loop that stands still may be run again; a closed one may not.
         self.sweep()
+        return self._needed_now()
+
+    def _needed_now(self) -> list[Call]:
+        # A loop that stands still may be run again; a closed one may not.
         with self._lock:
             calls = [call for call in self._calls if not call.is_dead()]
         return [call for call in calls if call.flight is not None and call.flight.is_needed(call)]
 
-    def after_flights(self, then: Callable[[], None]) -> None:
-        """Call `then` once the calls that are under way now have ended; at once when there are none."""
-        needed = self._needed()
+    def after_all_flights(self, then: Callable[[], None]) -> bool:
+        """True: no call is under way. False: `then` will be called once those that are have ended."""
         with self._lock:
-            own = {call for call in needed if call in self._calls}
+            own = set(self._needed_now())
             if own:
                 self._waiting.append((own, then))
-        if not own:
-            then()
+        return not own
+
+    def let_go(self) -> None:
+        """Let go of the leases' file, unless a lease is held."""
+        with self._lock:
+            self._leases.close()
 
 
-_registry: dict[str, Flights] = {}
-_registry_lock = threading.Lock()
+# One for all folders: held for microseconds, and handlers at a fork can never be taken back. They are C functions, as
+# one in Python could be interrupted before its first line and leave the lock held.
+# Reentrant: while we are in here the garbage collector may end a dead loop's flight, and a signal handler ask.
+_lock = threading.RLock()
+_all: weakref.WeakSet[Flights] = weakref.WeakSet()
+_registry: weakref.WeakValueDictionary[str, Flights] = weakref.WeakValueDictionary()
 
 
 def flights_of(folder: Path) -> Flights:
-    """The one Flights of a folder in this process, however the folder is spelled."""
+    """The one Flights of a folder in this process, however the folder is spelled, as long as anybody uses it."""
     identity = os.path.realpath(folder)
-    with _registry_lock:
-        if identity not in _registry:
-            _registry[identity] = Flights(folder)
-        return _registry[identity]
+    with _lock:
+        flights = _registry.get(identity)
+        if flights is None:
+            flights = _registry[identity] = Flights(folder)
+        return flights
 
 
 def _settle_all() -> None:
-    for flights in list(_registry.values()):
+    for flights in list(_all):
         flights.settle()
 
 
 before_the_end.append(_settle_all)
 
 
-def _forget_lock_after_fork() -> None:
-    global _registry_lock
-    _registry_lock = threading.Lock()
+def _begin_anew() -> None:
+    for flights in list(_all):
+        flights._begin_anew()
 
 
-os.register_at_fork(after_in_child=_forget_lock_after_fork)
+os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -86,9 +86,10 @@ class Tier:
         """The record, None when there is none or the tier cannot tell."""
         return self._try(self._reads, "read", lambda store: store.get(key))
 
-    def get_blob(self, digest: str) -> bytes | None:
-        """The blob, None when there is none or the tier cannot tell."""
-        return self._try(self._reads, "read", lambda store: store.get_blob(digest))
+    def read_blob(self, digest: str, buffer: memoryview, start: int = 0) -> int | None:
+        """Fill a buffer with a blob's bytes from ``start`` on; how many there were, None when there is no blob or the
+        tier cannot tell."""
+        return self._try(self._reads, "read", lambda store: store.read_blob(digest, buffer, start))
 
     def put(
         self, key: str, record: bytes, blobs: Mapping[str, bytes], *, canonical: bytes, expires: float | None

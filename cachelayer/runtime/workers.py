@@ -2,7 +2,8 @@
 
 asyncio's default executor was rejected: it has cpu + 4 threads that the user's own blocking jobs may fill, and it
 refuses work once the interpreter is ending, which is just when a flight wants to store its answer. These threads are
-daemons.
+daemons. What waits for the disk (an fsync may take a tenth of a second) has threads apart, and
+no hit queues behind it.
 """
 
 from __future__ import annotations
@@ -17,21 +18,38 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _THREADS = 4
-"""Enough to overlap reads with the fsync of a write; more only wait for the same disk."""
+"""Of each kind. More only wait for the same disk, or for the GIL."""
 
 _Job = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 
 class Workers:
-    """A pool that starts with its first job and anew in a forked child."""
+    """Two pools, readers and writers. Each starts with its first job, and anew in a forked child."""
 
     def __init__(self) -> None:
+        self._readers, self._writers = _Pool("reader"), _Pool("writer")
+
+    async def run(self, work: Callable[[], T], *, syncs: bool = False) -> T:
+        """The result of work, done in a worker thread. Cancelling the wait does not stop the work.
+
+        syncs: it waits until something is on the disk.
+        """
+        return await (self._writers if syncs else self._readers).run(work)
+
+    def stop(self) -> None:
+        """Let the threads end once they have done what is queued."""
+        self._readers.stop()
+        self._writers.stop()
+
+
+class _Pool:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._pid: int | None = None
         self._lock = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of work, done in a worker thread. Cancelling the wait does not stop the work."""
         if self._pid != os.getpid():
             self._start()
         loop = asyncio.get_running_loop()
@@ -46,12 +64,11 @@ class Workers:
             self._jobs = queue.SimpleQueue()
             for number in range(_THREADS):
                 threading.Thread(
-                    target=_serve_jobs, args=(self._jobs,), name=f"cachelayer-worker-{number}", daemon=True
+                    target=_serve_jobs, args=(self._jobs,), name=f"cachelayer-{self._name}-{number}", daemon=True
                 ).start()
             self._pid = os.getpid()
 
     def stop(self) -> None:
-        """Let the threads end once they have done what is queued."""
         if self._pid == os.getpid():
             for _ in range(_THREADS):
                 self._jobs.put(None)

@@ -38,8 +38,13 @@ class Store(Protocol):
         """
         ...
 
-    def get_blob(self, digest: str) -> bytes | None:
-        """The bytes kept under a digest, None when they are not there. Not verified: the caller does that."""
+    def read_blob(self, digest: str, buffer: memoryview, start: int = 0) -> int | None:
+        """Fill a buffer with the bytes kept under a digest, from ``start`` on; how many there were, fewer than the
+        buffer takes only where the blob ends. None when the blob is not there. Not verified: the caller does that.
+
+        Into the caller's buffer, because fresh memory for a large blob costs more than reading it; in pieces, so that
+        none need be larger than the caller likes. Nothing is kept open between two calls.
+        """
         ...
 
     def put(

@@ -71,6 +71,41 @@ class BlobFiles:
     def read(self, digest: str) -> bytes | None:
         """The bytes of a blob, None when there is none. Not verified. Raises Unfit; OSError when the machine, not the
         blob, is at fault."""
+        file = self._open(digest)
+        if file is None:
+            return None
+        try:
+            size = os.fstat(file).st_size
+            # One read into one fresh buffer: page faults, not copies, are what a large blob costs (PERF-FACTS).
+            data = os.read(file, size)
+            while len(data) < size:  # a read ends at 2 GB, or where the file was cut short meanwhile
+                more = os.read(file, size - len(data))
+                if not more:
+                    break
+                data += more
+            return data
+        finally:
+            os.close(file)
+
+    def read_into(self, digest: str, buffer: memoryview, start: int) -> int | None:
+        """Fill a buffer with the bytes of a blob from ``start`` on; how many there were. Else as read()."""
+        file = self._open(digest)
+        if file is None:
+            return None
+        try:
+            if start:
+                os.lseek(file, start, os.SEEK_SET)
+            done = 0
+            while done < len(buffer):
+                got = os.readv(file, [buffer[done:]])
+                if not got:
+                    break
+                done += got
+            return done
+        finally:
+            os.close(file)
+
+    def _open(self, digest: str) -> int | None:
         try:
             with self._shelf(digest) as shelf:
                 file = os.open(digest, _READ, dir_fd=shelf)
@@ -80,20 +115,10 @@ class BlobFiles:
             if error.errno in _OF_THE_MOMENT:
                 raise
             raise Unfit(error.strerror) from None
-        try:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise Unfit("not a plain file")
-            # One read into one fresh buffer: page faults, not copies, are what a large blob costs (PERF-FACTS).
-            data = os.read(file, status.st_size)
-            while len(data) < status.st_size:  # a read ends at 2 GB, or where the file was cut short meanwhile
-                more = os.read(file, status.st_size - len(data))
-                if not more:
-                    break
-                data += more
-            return data
-        finally:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
+            raise Unfit("not a plain file")
+        return file
 
     def holds(self, digest: str, data: bytes) -> bool:
         """Whether a blob is there and whole. Compares the bytes: cheaper than any hash, and certain."""

@@ -111,6 +111,14 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         assert lent is not None, "no connection is lent to this thread"
         return lent
 
+    def get_on(self, connection: sqlite3.Connection, key: str) -> Any:
+        """get() on a lent connection."""
+        self._local.lent = connection
+        try:
+            return self.get(key)
+        finally:
+            self._local.lent = None
+
     @contextmanager
     def on(self, connection: sqlite3.Connection) -> Iterator[None]:
         self._local.lent = connection
@@ -180,30 +188,45 @@ class Index:
         with inside_sqlite, self._borrowed() as connection:
             yield connection
 
-    @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = (
-                _connect_to_read(self._folder) if self._read_only else _connect(self._folder, "mode=rw", READ_WAIT)
-            )
-            connection.execute("PRAGMA query_only = 1")
-        try:
-            yield connection
-        finally:
-            if len(self._idle) < IDLE_READERS:
-                self._idle.append(connection)
-            else:
-                connection.close()
-            if self._closed:
-                self._drain()
-
     def get(self, key: str) -> bytes | None:
         """The record in a row: one SELECT. Raises Refused for a row that we did not write."""
-        with self.reading() as connection, self._cache.on(connection):
-            value: bytes | None = self._cache.get(key)
+        # Not through reading(): of three generators one inside the other, the way of every hit.
+        with inside_sqlite:
+            connection = self._borrow()
+            try:
+                value: bytes | None = self._cache.get_on(connection, key)
+            except BaseException:  # a SELECT cut off half-way would show today's index to all later ones
+                connection.close()
+                raise
+            self._give_back(connection)
             return value
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        connection = self._borrow()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(connection)
+
+    def _borrow(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        connection = _connect_to_read(self._folder) if self._read_only else _connect(self._folder, "mode=rw", READ_WAIT)
+        connection.execute("PRAGMA query_only = 1")
+        return connection
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if len(self._idle) < IDLE_READERS:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        if self._closed:
+            self._drain()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -115,16 +115,23 @@ class LocalStore:
             opened.sweep.recency.note(key, self._clock())
         return record
 
+    def read_blob(self, digest: str, buffer: memoryview, start: int = 0) -> int | None:
+        """Fill a buffer with the bytes kept under a digest (stores.base.Store.read_blob). Raises StoreError when the
+        machine cannot read just now (no descriptors, no memory, an I/O error), which says nothing about the blob."""
+        return self._blob(digest, lambda: self._files.read_into(digest, buffer, start))
+
     def get_blob(self, digest: str) -> bytes | None:
-        """The bytes kept under a digest, None when they are not there. Not verified. Raises StoreError when the machine
-        cannot read just now (no descriptors, no memory, an I/O error), which says nothing about the blob."""
+        """All bytes kept under a digest, None when they are not there. Off the hit path; else as read_blob()."""
+        return self._blob(digest, lambda: self._files.read(digest))
+
+    def _blob(self, digest: str, read: Callable[[], T | None]) -> T | None:
         self._current()
         if not DIGEST.match(digest):
             self._problem("bad-digest", "a digest that is not one was asked for")
             return None
         try:
             with as_store_errors():
-                return self._files.read(digest)
+                return read()
         except Unfit as error:
             self._problem("unfit-blob", f"blob {digest} is refused: {error}")
             return None
@@ -175,6 +182,11 @@ class LocalStore:
         if not DIGEST.match(digest):
             raise ValueError("a digest is 64 hex digits")
         return self._files.path(digest)
+
+    def stands(self) -> bool:
+        """Whether the index that is open is the one that lies in the folder."""
+        opened = self._opened
+        return opened is None or not self._stale(opened.index)
 
     # -- writing -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,96 @@
+"""A body is rebuilt through a buffer of any size, byte for byte, and never from bytes that were not checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pybase64
+import pytest
+import xxhash
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cachelayer.core.entry import BlobRef, Broken, Entry, Text, rebuild
+from cachelayer.core.model import Cost
+
+EMPTY = Entry("k", 1, "n", 0.0, None, 200, (), (), Cost(None, "unpriced", "test"), 1.0, "image", "m", "h", 1)
+BLOBS = st.binary(max_size=3000) | st.integers(0, 400_000).map(lambda size: bytes(range(256)) * (size // 256))
+
+
+def ref(data: bytes, *, base64: bool) -> BlobRef:
+    return BlobRef(blake3(data).hexdigest(), len(data), xxhash.xxh3_64_intdigest(data), base64)
+
+
+class Shelf:
+    """Blobs by digest; whatever stands under a name is what is read."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+
+    def read(self, digest: str, buffer: memoryview, start: int) -> int | None:
+        if digest not in self.blobs:
+            return None
+        piece = self.blobs[digest][start : start + len(buffer)]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+@settings(deadline=None)
+@given(
+    pieces=st.lists(st.tuples(st.sampled_from(["text", "raw", "base64"]), BLOBS), max_size=5),
+    buffer=st.integers(4, 5000) | st.just(200_000) | st.just(1_000_000),
+)
+def test_any_body_through_any_buffer(pieces: list[tuple[str, bytes]], buffer: int) -> None:
+    shelf, template, expected = Shelf(), [], b""
+    for kind, data in pieces:
+        if kind == "text":
+            template.append(Text(data))
+            expected += data
+        else:
+            template.append(ref(data, base64=kind == "base64"))
+            shelf.blobs[template[-1].digest] = data
+            expected += pybase64.b64encode(data) if kind == "base64" else data
+    entry = replace(EMPTY, template=tuple(template))
+    assert rebuild(entry, shelf.read, memoryview(bytearray(buffer))) == expected
+
+
+@pytest.mark.parametrize("base64", [False, True])
+@pytest.mark.parametrize("buffer", [100, 3000, 3001, 8999, 9000, 9001, 9002, 100_000])
+@pytest.mark.parametrize("damage", ["missing", "empty", "shorter", "longer", "much longer", "flipped", "flipped last"])
+def test_a_blob_that_is_not_what_it_was(damage: str, buffer: int, base64: bool) -> None:
+    good, bad = b"good" * 3000, b"picture!!" * 1000
+    shelf, sound, broken = Shelf(), ref(good, base64=base64), ref(bad, base64=base64)
+    shelf.blobs = {sound.digest: good, broken.digest: bad}
+    entry = replace(EMPTY, template=(Text(b"a"), sound, Text(b"b"), broken, Text(b"c")))
+    assert len(rebuild(entry, shelf.read, memoryview(bytearray(buffer)))) == entry.body_size
+    flipped = bytearray(bad)
+    flipped[-1 if damage == "flipped last" else 4000] ^= 1
+    found = {
+        "empty": b"",
+        "shorter": bad[:-1],
+        "longer": bad + b"!",
+        "much longer": bad * 3,
+        "flipped": bytes(flipped),
+        "flipped last": bytes(flipped),
+    }
+    if damage == "missing":
+        del shelf.blobs[broken.digest]
+    else:
+        shelf.blobs[broken.digest] = found[damage]
+    with pytest.raises(Broken):
+        rebuild(entry, shelf.read, memoryview(bytearray(buffer)))
+
+
+def test_a_blob_that_goes_away_between_two_pieces() -> None:
+    data = bytes(range(256)) * 100
+    shelf, only = Shelf(), ref(data, base64=True)
+    shelf.blobs[only.digest] = data
+
+    def read(digest: str, buffer: memoryview, start: int) -> int | None:
+        size = shelf.read(digest, buffer, start)
+        shelf.blobs.clear()
+        return size
+
+    with pytest.raises(Broken):
+        rebuild(replace(EMPTY, template=(only,)), read, memoryview(bytearray(1000)))
