@@ -103,7 +103,7 @@ def flying(*script: tuple[type, Any]) -> tuple[Any, list[Event]]:
     return step(fly(ASKED, Moment(0.0, 0.0), 0, 90.0), *script)
 
 
-GO = [(TakeLease, Lease(True, False)), (LookUp, Absent()), (Depart, Clearance.GO)]
+GO = [(TakeLease, Lease(True, False)), (LookUp, Absent()), (Depart, Clearance.GO), (Begin, "id")]
 
 
 @pytest.mark.parametrize("left", [Reason.CANCELLED, Reason.READ_TIMEOUT])
