@@ -147,7 +147,8 @@ class Ledger:
         database, it has been moved aside and the next look begins anew.
         """
         with contextlib.suppress(LedgerError):
-            self._fold(wait_here=0, wait=0)
+            # A fold of ours under way is waited for: reading all that it has still to move would take as long.
+            self._fold(wait_here=FOLD_WAIT, wait=0)
         read = None
         try:
             read = _identity(self._path)

@@ -27,7 +27,7 @@ from cachelayer.ledger.tally import Brief, Note, Tally
 
 T = TypeVar("T")
 
-STRETCH: Final = 1_000
+STRETCH: Final = 500
 """Rows that are read in one transaction."""
 _AT_ONCE: Final = 200
 """Rows that are added up before another thread may have the interpreter."""
