@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -48,6 +49,7 @@ class Target:
     """Raw (name, value) in order; value None where there is no "="."""
 
 
+@lru_cache(maxsize=128)  # as many as urlsplit itself keeps: one request asks for its URL twice, a client for one host
 def target_of(url: str) -> Target | None:
     """None for what is not an absolute http(s) URL."""
     try:
