@@ -30,6 +30,7 @@ class Target:
     """Raw (name, value) in order; value None where there is no "="."""
 
 
+@lru_cache(maxsize=128)  # as many as urlsplit itself keeps: one request asks for its URL twice, a client for one host
 def target_of(url: str) -> Target | None:
     """None for what is not an absolute http(s) URL."""
     # urlsplit drops tabs and line breaks wherever they stand, so that two URLs would become one; none can be sent.

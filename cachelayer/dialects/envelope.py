@@ -6,11 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-<<<<<<< HEAD
-=======
-from dataclasses import dataclass
-from functools import lru_cache
->>>>>>> a51e2f5f36bda2b08ae2d025fbef566379ea07fc
 from typing import Final
 
 from cachelayer.core import credentials
@@ -59,68 +54,9 @@ _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 """A host header that is worth comparing. urlsplit would drop a tab, a question mark or what stands before an "@"."""
 
 
-<<<<<<< HEAD
 def query_form(query: Iterable[tuple[str, str | None]], rules: KeyRules) -> tuple[Json, set[str]]:
     """The query as it counts: [name, digest of value], sorted by name, the values of one name in their order; and which
     of the user's ``ignore`` rules took something out of it.
-=======
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A request's URL, taken apart. Neither userinfo nor fragment is kept."""
-
-    host: str
-    """Lower case; [:port] unless it is https on 443."""
-    path: str
-    query: tuple[tuple[str, str | None], ...]
-    """Raw (name, value) in order; value None where there is no "="."""
-
-
-@lru_cache(maxsize=128)  # as many as urlsplit itself keeps: one request asks for its URL twice, a client for one host
-def target_of(url: str) -> Target | None:
-    """None for what is not an absolute http(s) URL."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in ("http", "https") or not host:
-        return None
-    if ":" in host:
-        host = f"[{host}]"
-    # http's own port is spelled out, so that http and https to one host never meet.
-    if port is None:
-        port = 80 if parts.scheme == "http" else 443
-    if (parts.scheme, port) != ("https", 443):
-        host = f"{host}:{port}"
-    pairs = (segment.partition("=") for segment in parts.query.split("&") if segment)
-    return Target(host, parts.path, tuple((name, value if mark else None) for name, mark, value in pairs))
-
-
-def without_version(segments: list[str]) -> list[str]:
-    """Path segments before the API path, the API version dropped if it stands last."""
-    return segments[:-1] if segments and _VERSION.fullmatch(segments[-1]) else segments
-
-
-def pooled(scope: str, rules: KeyRules) -> str:
-    """The scope that enters the key: the first member of its pool, or itself."""
-    for pool in rules.pools:
-        if any(scope == _member(member) for member in pool):
-            return _member(pool[0])
-    return scope
-
-
-def _member(text: str) -> str:
-    """A pool's member as a scope is written. A member may be a URL, a bare host with a path, or just a name."""
-    text = text.strip()
-    target = target_of(text if "://" in text else f"https://{text}")
-    if target is None:
-        return text
-    return "/".join([target.host, *without_version([part for part in target.path.split("/") if part])])
-
-
-def query_form(query: Iterable[tuple[str, str | None]], rules: KeyRules) -> Json:
-    """The query as it counts: [name, digest of value], sorted by name, the values of one name in their order.
->>>>>>> a51e2f5f36bda2b08ae2d025fbef566379ea07fc
 
     A parameter without a value is [null, digest of it all]: its name may be a token, with the padding of base64 or a
     client's "=" behind it, and no unknown token is written down.
