@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import closing
@@ -180,6 +181,7 @@ def test_our_own_failures_are_booked_and_break_no_call(folder: Path, simulator: 
 
 def test_a_fault_of_the_ledger_itself_does_not_go_round_in_circles(folder: Path, simulator: Simulator) -> None:
     with cachelayer.Cache(path=folder) as cache, cache.wrap(httpx.Client()) as client:
+        shutil.rmtree(folder / "ledger")
         (folder / "ledger").write_text("a file in its place")
         outcomes = [client.post(simulator.url + PATH, json=body()).headers["x-cachelayer"] for _ in range(3)]
         assert outcomes == ["MISS", "HIT", "HIT"]

@@ -163,13 +163,13 @@ def test_a_time_out_is_booked_by_his_call_if_he_made_one() -> None:
 def test_who_was_served_by_another_call_is_a_miss_whatever_becomes_of_his_own(served: bool) -> None:
     error = RuntimeError("cut")
     told = Told(not served, served, None)
-    got, booked = flying(*GO, (Begin, "7"), (Send, Failed(error, sent=True)), (Announce, told))
+    got, booked = flying(*GO, (Send, Failed(error, sent=True)), (Announce, told))
     assert isinstance(got, Crashed)
-    got, cut = flying(*GO, (Begin, "8"), (Send, Left()), (Announce, told))
+    got, cut = flying(*GO, (Send, Left()), (Announce, told))
     assert got is Left
     outcome = Outcome.MISS if served else Outcome.ERROR
     assert [(event.outcome, event.upstream) for event in booked + cut] == [(outcome, 1)] * 2
-    assert [event.call for event in booked + cut] == ["7", "8"]
+    assert [event.call for event in booked + cut] == ["id", "id"]
     reasons = [Reason.LATE] * 2 if served else [Reason.RAISED, Reason.ABANDONED]
     assert [event.reason for event in booked + cut] == reasons
 
