@@ -7,6 +7,8 @@ the first test there that has "floor" in its name, or else to the first "peer".
 
 from __future__ import annotations
 
+import io
+import json
 import random
 import resource
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from typing import Any
 
 import pybase64
 import pytest
+from PIL import Image
 
 import cachelayer
 from cachelayer.simulator import Simulator
@@ -23,9 +26,23 @@ IMAGE_SIZE = 2 * 1024 * 1024
 """Bytes of the image in an answer, about what gpt-image-2 sends for 1024x1024 in high quality."""
 
 
+def png_of(size: int) -> bytes:
+    """A whole PNG of about so many bytes: of noise, which does not compress. What is no image is never stored."""
+    side = round((size / 3) ** 0.5)
+    out = io.BytesIO()
+    Image.frombytes("RGB", (side, side), random.Random(1).randbytes(side * side * 3)).save(out, "PNG")
+    return out.getvalue()
+
+
 @pytest.fixture(scope="session")
 def image() -> bytes:
-    return random.Random(1).randbytes(IMAGE_SIZE)
+    return png_of(IMAGE_SIZE)
+
+
+@pytest.fixture(scope="session")
+def small() -> bytes:
+    """The JSON body of an answer with an image of 1.5 KB."""
+    return json.dumps({"data": [{"b64_json": pybase64.b64encode(png_of(1_500)).decode()}]}).encode()
 
 
 @pytest.fixture(scope="session")

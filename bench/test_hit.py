@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,15 +98,13 @@ def test_sdk_cachelayer(benchmark: Any, cache: cachelayer.Cache, answer: bytes) 
 
 
 @pytest.mark.benchmark(group="hit: small answer, httpx")
-def test_small_floor_httpx_alone_in_memory(benchmark: Any) -> None:
-    small = json.dumps({"data": [{"b64_json": pybase64.b64encode(b"x" * 1500).decode()}]}).encode()
+def test_small_floor_httpx_alone_in_memory(benchmark: Any, small: bytes) -> None:
     client = httpx.Client(transport=provider(httpx, small))
     benchmark(lambda: client.post(URL, json=BODY))
 
 
 @pytest.mark.benchmark(group="hit: small answer, httpx")
-def test_small_cachelayer(benchmark: Any, cache: cachelayer.Cache) -> None:
-    small = json.dumps({"data": [{"b64_json": pybase64.b64encode(b"x" * 1500).decode()}]}).encode()
+def test_small_cachelayer(benchmark: Any, cache: cachelayer.Cache, small: bytes) -> None:
     client = cache.wrap(httpx.Client(transport=provider(httpx, small)))
     client.post(URL, json=BODY)
     assert benchmark(lambda: client.post(URL, json=BODY)).headers["x-cachelayer"] == "HIT"
