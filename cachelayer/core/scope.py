@@ -128,13 +128,15 @@ def _by_scope(pools: tuple[tuple[str, ...], ...]) -> dict[str, Pool]:
 
 
 def places(scope: str, pools: tuple[tuple[str, ...], ...]) -> list[tuple[Json, str]]:
-    """Where entries of a request to this scope may lie: (the scope as it stands in the form, the host asked there).
+    """Where entries of a request to this scope may lie: (the scope as it stands in the form, the host asked there; ""
+    under a pool's name).
 
     The first is the asker's own, under which his answer is kept; the others are only looked up.
     """
     pool = _by_scope(pools).get(scope) if pools else None
     if pool is None:
         return [(scope, authority_of(scope))]
-    own: list[tuple[Json, str]] = [] if pool.name is None else [({_POOL: pool.name}, authority_of(scope))]
+    # Under a pool's name no host's own defaults are folded: what one leaves out means something else at another.
+    own: list[tuple[Json, str]] = [] if pool.name is None else [({_POOL: pool.name}, "")]
     members = [scope, *(member for member in pool.members if member != scope)]
     return own + [(member, authority_of(member)) for member in members]

@@ -83,7 +83,8 @@ def narrowed(
     A rule counts as one that took something out when the form is another one for it: naming bookkeeping, or what a
     wider rule takes anyway, widens nothing.
     """
-    paths = {rule: rule.removeprefix("body:").split(".") for rule in sorted(rules.ignore) if rule.startswith("body:")}
+    named = {rule: rule.removeprefix("body:").split(".") for rule in sorted(rules.ignore) if rule.startswith("body:")}
+    paths = dict(sorted(named.items(), key=lambda item: len(item[1])))  # the wider ones first
     applied: list[list[str]] = []
     took = set()
     body = fold(raw)

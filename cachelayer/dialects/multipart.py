@@ -5,8 +5,10 @@ Strict, because a parser that forgives reads a form in a way the server may not:
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from cachelayer.core.jsonspan import Malformed
 from cachelayer.dialects.envelope import is_utf8, parameters
@@ -92,8 +94,13 @@ def _is_file(given: dict[str, str]) -> bool | None:
     names += [given["filename*"].rpartition("'")[2]] if "filename*" in given else []  # charset'language'text
     if not names:
         return False
-    bare = (name.replace("\\", "/").rpartition("/")[2].strip() for name in names)
-    return None if any(name in ("", ".", "..") for name in bare) else True
+    return None if any(_names_nothing(spelled) for name in names for spelled in (name, unquote(name))) else True
+
+
+def _names_nothing(filename: str) -> bool:
+    # Servers drop entities and what cannot be printed before they look (Django, MultiPartParser.sanitize_file_name).
+    seen = "".join(character for character in html.unescape(filename) if character.isprintable())
+    return seen.replace("\\", "/").rpartition("/")[2].strip() in ("", ".", "..")
 
 
 def _is_text(mime: str) -> bool:

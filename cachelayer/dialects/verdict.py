@@ -13,7 +13,12 @@ from cachelayer.core.reasons import Reason
 
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD: Final = re.compile(r"[A-Z]+")
-_ENDED: Final = frozenset({"STOP", "END_TURN", "EOS", "UNSPECIFIED", "SUCCESS", "SUCCEEDED", "COMPLETED", "COMPLETE"})
+_ENDED: Final = frozenset(
+    {
+        "STOP", "END_TURN", "EOS", "EOS_TOKEN", "STOP_SEQUENCE", "UNSPECIFIED", "SUCCESS", "SUCCEEDED", "COMPLETED",
+        "COMPLETE", "FINISHED", "DONE",
+    }
+)  # fmt: skip
 _LIMIT: Final = frozenset({"MAX_TOKENS", "MAX_OUTPUT_TOKENS", "LENGTH", "TRUNCATED"})
 _NO_IMAGE: Final = frozenset({"NO_IMAGE", "IMAGE_OTHER"})
 _WITHHELD: Final = frozenset(
@@ -30,22 +35,42 @@ _WITHHELD_STATUS: Final = _WITHHELD - {"SAFETY", "MODERATION", "POLICY", "FILTER
 _FAILED: Final = frozenset(
     {
         "FAILED", "FAILURE", "ERROR", "INCOMPLETE", "CANCELLED", "CANCELED", "EXPIRED", "PENDING", "QUEUED", "PROGRESS",
+        "PROCESSING", "RUNNING", "STARTED", "PARTIAL", "TIMEOUT", "ABORTED",
     }
 )  # fmt: skip
 _DENIAL: Final = frozenset({"NOT", "NO", "NON", "NONE"})
+_CLEARED: Final = frozenset({"SAFE", "PASSED", "ALLOWED", "APPROVED", "ACCEPTED"})
+_DONE: Final = frozenset(
+    {"OK", "COMPLETED", "COMPLETE", "SUCCEEDED", "SUCCESS", "SUCCESSFUL", "FINISHED", "DONE", "READY"}
+)
+"""Words of which a status says the contrary by denying them."""
 
 _FINISH: Final = frozenset({"finishreason", "stopreason"})
-_ERROR: Final = frozenset({"error", "errors"})
+_ERROR: Final = frozenset({"error", "errors", "errorcode", "errortype", "errormessage", "incompletedetails"})
 _WHY: Final = frozenset(
-    {"refusal", "blockreason", "blockedreason", "raifilteredreason", "filterreason", "filteredreason"}
-)
+    {
+        "refusal", "refusalreason", "rejectionreason", "blockreason", "blockreasons", "blockedreason", "blockedreasons",
+        "raifilteredreason", "raifilteredreasons", "raimediafilteredreason", "raimediafilteredreasons", "filterreason",
+        "filteredreason", "safetyviolation", "safetyviolations", "policyviolation", "policyviolations",
+    }
+)  # fmt: skip
 """Fields that are there only where something was refused, with the reason in them."""
+_TOLD: Final = frozenset({"code", "finishmessage", "finishdetails"})
+"""Fields that may say anything: only words of refusal count."""
 _FLAG: Final = frozenset(
-    {"blocked", "isblocked", "filtered", "isfiltered", "flagged", "isflagged", "refused", "rejected"}
-)
+    {
+        "blocked", "isblocked", "filtered", "isfiltered", "flagged", "isflagged", "refused", "rejected", "nsfw",
+        "isnsfw", "hasnsfwconcepts", "nsfwcontentdetected", "contentfiltered", "moderationblocked",
+        "raifilteredcount", "raimediafilteredcount",
+    }
+)  # fmt: skip
+"""Flags and counts, or lists of them, one an image."""
 _PASSED: Final = frozenset({"respectmoderation", "issafe", "moderationpassed", "safetypassed"})
 """Flags that say the same by being false."""
-_STATUS: Final = frozenset({"status", "state", "moderation", "moderationstatus", "moderationresult", "safetystatus"})
+_SUCCESS: Final = frozenset({"success", "issuccess", "succeeded"})
+_STATUS: Final = frozenset(
+    {"status", "state", "moderation", "moderationstatus", "moderationresult", "safetystatus", "safetyresult"}
+)
 _INSIDE: Final = re.compile("moderation|safety|filter|feedback|refus|block|rating|result")
 """Names under which such fields may stand further down."""
 _DEEPEST: Final = 8
@@ -57,7 +82,10 @@ def of_finish(reason: Json) -> Reason | None:
     if reason is None or reason == "":
         return None
     if not isinstance(reason, str):
-        return Reason.INCOMPLETE
+        # Google's enum-encoding=int: 1 is STOP, 2 MAX_TOKENS.
+        return (
+            {1: None, 2: Reason.TRUNCATED}.get(reason, Reason.INCOMPLETE) if type(reason) is int else Reason.INCOMPLETE
+        )
     name = _name(reason).removeprefix("FINISH_REASON_")
     if name in _ENDED:
         return None
@@ -115,17 +143,28 @@ def _of_field(name: str, value: Json) -> Reason | None:
         return Reason.INCOMPLETE if _WITHHELD.isdisjoint(_words(value)) else Reason.BLOCKED
     if name in _WHY:
         return None if isinstance(value, str) and is_unspecified(value) else Reason.BLOCKED
+    if name in _TOLD:
+        words = {*_words(value)}
+        withheld = _WITHHELD_STATUS if name == "finishmessage" else _WITHHELD  # prose may name what was looked at
+        return Reason.BLOCKED if words & withheld and not words & _DENIAL else None
     if name in _FLAG:
-        is_set = value is True or (isinstance(value, str) and value.strip().lower() == "true")
-        return Reason.BLOCKED if is_set else None
-    if name in _PASSED:
-        return Reason.BLOCKED if value is False else None
+        return Reason.BLOCKED if _is_set(value) else None
+    if name in _PASSED | _SUCCESS:
+        return None if value is not False else Reason.BLOCKED if name in _PASSED else Reason.INCOMPLETE
     if name in _STATUS and isinstance(value, str):
         words = {*_words(value)}
         if words & _DENIAL:
-            return None
+            return Reason.BLOCKED if words & _CLEARED else Reason.INCOMPLETE if words & _DONE else None
         return Reason.BLOCKED if words & _WITHHELD_STATUS else Reason.INCOMPLETE if words & _FAILED else None
     return None
+
+
+def _is_set(value: Json) -> bool:
+    if isinstance(value, list):
+        return any(_is_set(one) for one in value if not isinstance(one, list))
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "yes", "1")
+    return value is True or (isinstance(value, (int, float)) and value > 0)
 
 
 def _inside(value: Json, depth: int = 0) -> Iterator[Reason]:

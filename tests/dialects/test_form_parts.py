@@ -135,3 +135,23 @@ def test_only_spaces_and_tabs_around_a_parts_type_do_not_count() -> None:
     plain = key(edit(part("mask", OTHER, 'filename="a"', mime="image/png")))
     assert key(edit(part("mask", OTHER, 'filename="a"', mime=" image/png\t"))) == plain
     assert key(edit(part("mask", OTHER, 'filename="a"', mime="image/png\u00a0"))) != plain
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "filename*=UTF-8''%2E%2E",
+        "filename*=UTF-8''%2F",
+        "filename*=UTF-8''dir%2F",
+        "filename*=UTF-8''%20",
+        'filename="%2e"',
+        'filename="&#46;&#46;"',
+        'filename="dir/"',
+    ],
+)
+def test_a_name_of_nothing_in_any_spelling_makes_neither_file_nor_field(parameter: str) -> None:
+    keys = [
+        key(edit(part("mask", OTHER, *parameters, mime="image/png")))
+        for parameters in ((), (parameter,), ('filename="m.png"',))
+    ]
+    assert len(set(keys)) == 3

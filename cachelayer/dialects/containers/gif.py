@@ -26,11 +26,11 @@ def is_whole(data: bytes) -> bool:
         if introducer == _TRAILER:
             return has_image
         if introducer == _EXTENSION:
-            at = _behind_blocks(data, at + 2)
+            at = _behind_blocks(data, at + 2, steps)
         elif introducer == _IMAGE:
             first = at + _DESCRIPTOR + _colours(data[at + 9]) + 1  # one byte: the size of the first codes
             has_image = has_image or data[first] > 0
-            at = _behind_blocks(data, first)
+            at = _behind_blocks(data, first, steps)
         else:
             return False
 
@@ -40,10 +40,11 @@ def _colours(packed: int) -> int:
     return 3 << (packed & 7) + 1 if packed & 0x80 else 0
 
 
-def _behind_blocks(data: bytes, at: int) -> int:
-    for _ in range(MOST_STEPS):
+def _behind_blocks(data: bytes, at: int, steps: Steps) -> int:
+    for count in range(MOST_STEPS):
         size = data[at]
         at += size + 1
         if not size:
+            steps.take(count)  # at once: a call for each would cost as much as the walk
             return at
     raise TooMany
