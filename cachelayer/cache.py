@@ -166,6 +166,7 @@ class Cache:
         from cachelayer.interrupts import undisturbed
         from cachelayer.runtime.tier import Tier
         from cachelayer.stores.local import open_local
+        from cachelayer.stores.place import NOWHERE
 
         def open_store() -> Store:
             self._place.check()
@@ -180,11 +181,12 @@ class Cache:
             tier = Tier("local", None, reopen=None if foreign else open_store)
         folder = self._place.for_outcomes(fault)
         if fault is not None or folder != self.path:
+            store = "the store" if self.path == NOWHERE else f"the store in {self.path}"
             logger.warning(
                 "%s%s",
                 f"the ledger in {self.path} cannot be written"
                 if fault is None
-                else f"the store in {self.path} is not there: {fault}; requests are forwarded without it",
+                else f"{store} is not there: {fault}; requests are forwarded without it",
                 "" if folder == self.path else "; this program's own outcomes are kept only until it ends",
             )
         return tier, folder

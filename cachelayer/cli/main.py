@@ -329,7 +329,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, Failure):
         sentence, code = str(error), error.code
     elif isinstance(error, _ClickException):
-        sentence, code = _no_such_command(error.format_message()), USAGE  # type: ignore[attr-defined]
+        sentence, code = _no_such_command(error.format_message().replace("Value error, ", "")), USAGE  # type: ignore[attr-defined]
     elif isinstance(error, CachelayerError):
         sentence, code = str(error), USAGE if isinstance(error, ConfigError) else 1
     elif isinstance(error, OSError):

@@ -183,3 +183,9 @@ def test_what_a_stranger_wrote_steers_no_terminal(run: Run, stored: Stored) -> N
     shown = run("show", stored.harbour, "--path", stored.path)
     assert r"\u001b[31mat night" in shown.out
     assert "\x1b" not in shown.out
+
+
+def test_a_wrong_choice_speaks_no_librarys_words(run: Run) -> None:
+    ended = run("report", "--by", "foo")
+    assert ended.code == 2
+    assert ended.sentence == "Invalid value for '--by': 'foo' is not one of 'model', 'namespace', 'host', 'day'."
