@@ -12,11 +12,11 @@ _HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests here close, stop and drop event loops under their connections. What such a loop leaves open is collected
     when the collector comes to it, which may be in a later test: it says nothing about that one."""
+    allowed = (
+        "ignore:unclosed:ResourceWarning",
+        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
+    )
     for item in items:
         if _HERE in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
-            item.add_marker(
-                pytest.mark.filterwarnings(
-                    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-                )
-            )
+            for each in allowed:
+                item.add_marker(pytest.mark.filterwarnings(each))
