@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -181,7 +182,9 @@ def test_a_segment_is_left_when_it_is_full(
     monkeypatch.setattr(segments, "ROTATE_AT", 2_000)
     for number in range(20):
         ledger.record(replace(hit, at=float(number)), sync=number % 2 == 0)
-        assert max(path.stat().st_size for path in segment_files(folder)) < 3_000
+        for path in segment_files(folder):
+            with contextlib.suppress(FileNotFoundError):  # folded meanwhile, in the background
+                assert path.stat().st_size < 3_000
     assert int(segment_files(folder)[-1].stem.partition("-")[2]) > 3
     assert [event.at for event in ledger.events()] == [float(number) for number in range(20)]
 
