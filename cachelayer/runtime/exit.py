@@ -88,7 +88,6 @@ def drain() -> None:
     folders = {id(cache.flights): cache.flights for cache in caches}.values()
     limit = max((cache.drain_timeout for cache in caches), default=0.0)
     paid_for = sum(flights.paid_for() for flights in folders)
-    lost = 0
     try:
         if paid_for:
             answers = "1 answer that is" if paid_for == 1 else f"{paid_for} answers that are"
