@@ -59,9 +59,13 @@ def _exact(text: str) -> Decimal:
 
 
 def either(fields: dict[str, Json], camel: str) -> Json:
-    """A field of a protocol-buffer message in JSON, in its own spelling or snake_case; null and absent are one."""
+    """A field of a protocol-buffer message in JSON, in its own spelling or snake_case, whichever says something: null,
+    absent and empty are one."""
     value = fields.get(camel)
-    return fields.get(_HUMP.sub(_snake, camel)) if value is None else value
+    if value is not None and value not in ("", [], {}):
+        return value
+    other = fields.get(_HUMP.sub(_snake, camel))
+    return value if other is None else other
 
 
 def _snake(hump: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ from cachelayer.core.reasons import Reason, status_reason
 from cachelayer.dialects import verdict
 from cachelayer.dialects.answer import listing, mapping, open_body
 from cachelayer.dialects.openai_usage import usage_of
-from cachelayer.dialects.pictures import Delivered
+from cachelayer.dialects.pictures import Delivered, container_in
 from cachelayer.dialects.usage import cost_of, name_of
 
 _CONTENT: Final = frozenset({"data", "usage", "b64_json", "url", "revised_prompt"})
@@ -53,7 +53,8 @@ def _add(item: dict[str, Json], delivered: Delivered) -> None:
 def _is_link(name: str, value: Json) -> bool:
     if not isinstance(value, str) or value.lstrip()[:5].lower() == "data:":
         return False
-    return name == "url" or _ADDRESS.match(value) is not None
+    # Short bytes in place of an address are told from one by what they are; longer ones are no text here any more.
+    return _ADDRESS.match(value) is not None or (name == "url" and container_in(value)[1] is None)
 
 
 def _refusal(
