@@ -69,8 +69,9 @@ def _body_stream(module: ModuleType) -> Any:
         """A weak reference."""
 
         def close(self) -> None:
-            response: Any = self.response()
-            if response is not None and getattr(response.stream, "_response", None) is response:
+            response = self.response()
+            is_tied = response is not None and getattr(response.stream, "_response", None) is response
+            if is_tied:
                 response.stream = self
 
         async def aclose(self) -> None:
