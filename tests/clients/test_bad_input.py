@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -188,10 +189,11 @@ def test_the_default_limit_is_512_mb(cache: cachelayer.Cache) -> None:
 
     from cachelayer.clients.httpx import _before_serving
 
-    class Huge:
+    class Huge(io.BytesIO):
         """A sparse file, as far as httpx looks before it sends."""
 
         def __init__(self, size: int) -> None:
+            super().__init__()
             self.size = size
 
         def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -200,7 +202,7 @@ def test_the_default_limit_is_512_mb(cache: cachelayer.Cache) -> None:
         def tell(self) -> int:
             return 0
 
-        def read(self, size: int = -1) -> bytes:
+        def read(self, size: int | None = -1) -> bytes:
             raise AssertionError("it was read")
 
     request = httpx.Request("POST", "http://provider.example" + EDITS, files={"image": ("a.png", Huge(512_000_000))})
@@ -231,7 +233,10 @@ def test_the_default_limit_is_512_mb(cache: cachelayer.Cache) -> None:
 )
 def test_absurd_headers(side: Side, cache: cachelayer.Cache, simulator: Simulator, headers: Any) -> None:
     """A good request in odd clothes: cached, and forwarded as it is."""
-    arguments = {"content": _json(body()), "headers": [(b"content-type", b"application/json"), *headers]}
+    arguments: dict[str, Any] = {
+        "content": _json(body()),
+        "headers": [(b"content-type", b"application/json"), *headers],
+    }
     side.ask(side.client(), simulator.url + PATH, **arguments)
     wrapped = cache.wrap(side.client())
     answers = [side.ask(wrapped, simulator.url + PATH, **arguments) for _ in range(2)]

@@ -102,7 +102,7 @@ def test_a_form_from_a_pipe_passes_through(side: Side, cache: cachelayer.Cache, 
             return len(part)
 
     plain, through = Pipe(), Pipe()
-    settings = {"data": FIELDS, "headers": {"content-type": "multipart/form-data; boundary=same"}}
+    settings: dict[str, Any] = {"data": FIELDS, "headers": {"content-type": "multipart/form-data; boundary=same"}}
     side.ask(side.client(), simulator.url + EDITS, files={"image": ("a.png", plain)}, **settings)
     answer = side.ask(cache.wrap(side.client()), simulator.url + EDITS, files={"image": ("a.png", through)}, **settings)
     assert reason(answer) == ("BYPASS", "body-not-replayable")
