@@ -298,3 +298,15 @@ class Event:
 
 Json = Any
 """A parsed JSON value. Any, because every use narrows it at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that the runtime goes by."""
+
+    keys: KeyRules
+    operations: tuple[Operation, ...]
+    ttl: float | None
+    finish_timeout: float
+    hedge_after: float
+    drain_timeout: float

@@ -22,7 +22,8 @@ from typing import Any
 import diskcache
 
 from cachelayer.core.errors import StoreError
-from cachelayer.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
+from cachelayer.machine.files import Identity, identity_of
+from cachelayer.machine.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
 from cachelayer.stores import schema
 
 FILE = diskcache.core.DBNAME
@@ -339,13 +340,9 @@ class Index:
                 return
 
 
-def identity(folder: Path) -> tuple[int, int] | None:
+def identity(folder: Path) -> Identity | None:
     """Which file the index is now; None when it is gone. Tells an open index that it was replaced."""
-    try:
-        status = os.stat(folder / FILE)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_dev, status.st_ino
+    return identity_of(folder / FILE)
 
 
 def log_size(file: Path) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import threading
 import time
 import weakref
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cachelayer.core.errors import NoRoom, StoreError
-from cachelayer.sqlite import ERRORS, is_damage
+from cachelayer.machine import forks
+from cachelayer.machine.sqlite import ERRORS, is_damage
 from cachelayer.stores import folder, space, writers
 from cachelayer.stores import index as indexes
 from cachelayer.stores.base import Evicted
@@ -456,4 +456,4 @@ def _forked() -> None:
         store._forked()
 
 
-os.register_at_fork(after_in_child=_forked)
+forks.in_child(_forked)
