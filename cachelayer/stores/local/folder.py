@@ -104,7 +104,7 @@ def _upgrade(path: Path) -> str | None:
     formats.refuse_newer(path, number)
     try:
         with index.to_upgrade(path / "entries") as sql:
-            formats.upgrade(sql, path)
+            formats.upgrade(sql, path, formats.UPGRADES)
     except ERRORS as error:
         if not is_damage(error):
             raise

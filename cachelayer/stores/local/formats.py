@@ -54,7 +54,7 @@ def refuse_newer(path: Path, number: int) -> None:
 
 def number_in(sql: sqlite3.Connection) -> int:
     """The format that an index says it has."""
-    return int(sql.execute("PRAGMA user_version").fetchone()[0])
+    return max(1, int(sql.execute("PRAGMA user_version").fetchone()[0]))
 
 
 def write_new(path: Path) -> None:
@@ -70,7 +70,7 @@ def write_new(path: Path) -> None:
             os.unlink(temporary)
 
 
-def upgrade(sql: sqlite3.Connection, path: Path, upgrades: Sequence[Upgrade] = UPGRADES) -> None:
+def upgrade(sql: sqlite3.Connection, path: Path, upgrades: Sequence[Upgrade]) -> None:
     """Bring a folder up to the format that the last of the upgrades leads to. Under the format's lock.
 
     sql: its index, outside a transaction. Raises what SQLite and the disk raise; what was not committed is undone.

@@ -100,6 +100,9 @@ OURS = (
 )
 
 
+TABLES = _DISKCACHE + OURS
+
+
 def prepare(connection: sqlite3.Connection) -> None:
     """Settle what cannot be changed once there are tables. The file must be empty."""
     connection.execute(f"PRAGMA page_size = {PAGE}")
@@ -109,7 +112,7 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 def create(connection: sqlite3.Connection) -> None:
     """Make diskcache's tables, as it would, and ours."""
-    for statement in (*_DISKCACHE, *OURS):
+    for statement in TABLES:
         connection.execute(statement)
     connection.executemany(
         "INSERT INTO Settings VALUES (?, ?)", [*SETTINGS.items(), *((counter, 0) for counter in COUNTERS)]
@@ -122,7 +125,7 @@ def find_fault(connection: sqlite3.Connection) -> str | None:
 
     Runs nothing that the database contains: the tables are compared before a row is read.
     """
-    expected = {_name(statement): statement for statement in _DISKCACHE + OURS}
+    expected = {_name(statement): statement for statement in TABLES}
     found: dict[str, str] = {}
     for name, sql in connection.execute("SELECT name, sql FROM sqlite_master"):
         if sql is None and str(name).startswith("sqlite_autoindex_"):
@@ -163,13 +166,17 @@ def find_fault(connection: sqlite3.Connection) -> str | None:
 def _has_later_columns(found: str, expected: str) -> bool:
     """Whether a table is ours with more columns."""
     more = len(found) - len(expected)
-    for at in range(len(expected)):
-        if found[:at] == expected[:at] and found[at + more :] == expected[at:]:
-            return _LATER_COLUMNS.fullmatch(found, at, at + more) is not None
-    return False
+    return any(
+        found[:at] == expected[:at]
+        and found[at + more :] == expected[at:]
+        and _LATER_COLUMNS.fullmatch(found, at, at + more) is not None
+        for at in range(len(expected))
+    )
 
 
-_LATER = re.compile(r"CREATE (TABLE \w+ ?\([^;]*\)( WITHOUT ROWID)?|INDEX \w+ ON \w+ ?\([\w, ]+\))", re.ASCII)
+_LATER = re.compile(
+    r"CREATE (TABLE \w+ ?\([^;]*\)( WITHOUT ROWID)?|INDEX \w+ ON (?!Cache\b|Settings\b)\w+ ?\([\w, ]+\))", re.ASCII
+)
 """What a later version may add without a new format: tables, and indexes that refuse nothing. Triggers and views act
 on what we do: they never stand there unknown."""
 _LATER_COLUMNS = re.compile(r"(, \w+ (TEXT|REAL|INTEGER|BLOB)(( NOT NULL)? DEFAULT ('[^']*'|-?[0-9.]+))?)+", re.ASCII)
