@@ -19,7 +19,7 @@ from cachelayer.core.entry import BlobRef, Entry, Text, decode, encode, read_bod
 from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.core.model import Cost
 from cachelayer.stores.base import Store
-from cachelayer.stores.local import open_local
+from cachelayer.stores.local import LocalStore, open_local
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def drawn(rng: random.Random, names: int = 12) -> Sample:
     return sample(number, *blobs, text=bytes(100 * number))
 
 
-def whole(store: Store, key: str) -> bytes | None:
+def whole(store: LocalStore, key: str) -> bytes | None:
     """The body under a key, None when there is no entry. Raises Broken when its record or a blob is not whole."""
     record = store.get(key)
     return None if record is None else read_body(decode(record), store.get_blob)
@@ -164,13 +164,13 @@ def take_room(folder: Path, limit: int, seed: int) -> None:
     a child outlives the writer, and wait to be killed."""
     store = open_local(folder, size_limit=limit)
     assert store._opened is not None
-    sweep = store._opened.sweep
-    assert sweep is not None
+    space = store._opened.space
+    assert space is not None
     placed, unfinished = sample("placed", b"p" * 50_000), b"u" * 50_000
     (digest,) = placed.blobs
-    sweep.reserve(100, 100, {digest: 50_000, "ab" * 32: 50_000})
-    store._files.write(digest, placed.blobs[digest], sweep.writer.name())
-    (folder / "incoming" / sweep.writer.name()).write_bytes(unfinished)
+    space.reserve(100, 100, {digest: 50_000, "ab" * 32: 50_000})
+    store._files.write(digest, placed.blobs[digest], space.writer.name())
+    (folder / "incoming" / space.writer.name()).write_bytes(unfinished)
     child = os.fork()
     if child:
         print(child, flush=True)

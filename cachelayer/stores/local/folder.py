@@ -1,7 +1,7 @@
 """The store's folder as a whole: its format, and which index stands in it. Nothing of its content is read here.
 
 format        which layout this is; locked while an index is opened or replaced
-entries/      the index (index.py, schema.py)
+entries/      the index (index.py, tables.py)
 entries.aside the last index that was refused, for who wants to look at it
 blobs/ incoming/ trash/   (blobs.py)
 writers.lock  (writers.py)
@@ -22,8 +22,8 @@ from pathlib import Path
 from cachelayer.core.errors import NewerFormat, NotAStore, StoreError
 from cachelayer.machine.files import make_folder, sync_folder
 from cachelayer.machine.locks import locked
-from cachelayer.stores import index
-from cachelayer.stores.blobs import BlobFiles
+from cachelayer.stores.local import index
+from cachelayer.stores.local.blobs import BlobFiles
 
 FORMAT = 1
 OPEN_WAIT = 10.0
