@@ -24,6 +24,7 @@ from cachelayer.core.effects import (
     Leave,
     Moment,
     Now,
+    Overtake,
     PassThrough,
     Record,
     RecordDurably,
@@ -112,6 +113,8 @@ class _CallerHands:
                 return self._board(effect)
             case Arrival():
                 return await flight_of(self._seat).wait_async(self._seat)  # type: ignore[arg-type]
+            case Overtake(landing):
+                return self._engine.flights.overtake(flight_of(self._seat), landing)
             case Leave():
                 return leave(self._seat)
             case Canonicalize():

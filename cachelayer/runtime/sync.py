@@ -18,6 +18,7 @@ from cachelayer.core.effects import (
     Landing,
     Lease,
     Leave,
+    Overtake,
     Record,
     RecordDurably,
     Reply,
@@ -69,6 +70,8 @@ class _CallerHands:
                 return self._board(effect)
             case Arrival():
                 return flight_of(self._seat).wait(self._seat)  # type: ignore[arg-type]
+            case Overtake(landing):
+                return self._engine.flights.overtake(flight_of(self._seat), landing)
             case Leave():
                 return leave(self._seat)
             case _:
