@@ -154,16 +154,16 @@ class Cache:
             prices,
             commons.flights,
             commons.workers,
+            disabled=self.settings.disabled,
         )
-        engine.disabled = self.settings.disabled
         self._share.serve(engine)
-        engine.book_evicted()  # what went because the limit was lowered
+        engine.booking.book_evicted()  # what went because the limit was lowered
         return engine
 
     def _open_tier(self) -> tuple[Tier, Path]:
         """The local tier, and the folder for the ledger and the leases."""
         from cachelayer.core.errors import NewerFormat, NotAStore
-        from cachelayer.interrupts import undisturbed
+        from cachelayer.machine.interrupts import undisturbed
         from cachelayer.runtime.tier import Tier
         from cachelayer.stores.local import open_local
         from cachelayer.stores.place import NOWHERE
@@ -210,7 +210,7 @@ class Cache:
         totals then, and zeros would be a lie.
         """
         from cachelayer.core.errors import LedgerError
-        from cachelayer.interrupts import undisturbed
+        from cachelayer.machine.interrupts import undisturbed
         from cachelayer.stores.place import NOWHERE
 
         self._engine.flights.sweep()
@@ -311,7 +311,7 @@ class Cache:
         if self._closed:
             return
         self._closed = True
-        from cachelayer.interrupts import undisturbed
+        from cachelayer.machine.interrupts import undisturbed
 
         undisturbed(self._share.leave)
 

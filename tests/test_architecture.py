@@ -16,17 +16,16 @@ PACKAGE = Path(cachelayer.__file__).parent
 MAY_IMPORT = {
     "core": set(),
     "dialects": {"core"},
-    "sqlite": set(),
-    "interrupts": set(),
-    "stores": {"core", "sqlite"},
-    "ledger": {"core", "sqlite"},
+    "machine": set(),
+    "stores": {"core", "machine"},
+    "ledger": {"core", "machine"},
     "simulator": {"core"},
-    "runtime": {"core", "interrupts", "dialects", "stores", "ledger"},
+    "runtime": {"core", "machine", "dialects", "stores", "ledger"},
     "clients": {"core", "runtime"},
-    "settings": {"core", "runtime"},
-    "cache": {"core", "interrupts", "dialects", "stores", "ledger", "runtime", "clients", "settings"},
+    "settings": {"core"},
+    "cache": {"core", "machine", "dialects", "stores", "ledger", "runtime", "clients", "settings"},
     "__init__": {"core", "cache"},
-    "cli": {"core", "sqlite", "dialects", "stores", "ledger", "settings", "cache", "simulator", "__init__"},
+    "cli": {"core", "machine", "dialects", "stores", "ledger", "settings", "cache", "simulator", "__init__"},
 }
 
 

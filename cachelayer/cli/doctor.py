@@ -30,7 +30,7 @@ from cachelayer.core.reasons import Reason
 from cachelayer.ledger import reports, table
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
-from cachelayer.sqlite import ERRORS, inside_sqlite
+from cachelayer.machine.sqlite import ERRORS, inside_sqlite
 from cachelayer.stores.folder import prepare
 
 if TYPE_CHECKING:

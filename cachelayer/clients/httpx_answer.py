@@ -97,7 +97,7 @@ def record(engine: Engine, through: PassThrough, status: int | None, response: A
         log_disabled()
         return
     answer = None if response is None else Answer(status or 0, pairs(response.headers), response.content)
-    engine.record_pass(through, status=status, answer=answer)
+    engine.booking.record_pass(through, status=status, answer=answer)
 
 
 @cache

@@ -26,7 +26,7 @@ from cachelayer.ledger.lines import Evicted, Fault, NotKept, encode, encode_begu
 from cachelayer.ledger.locks import Folding, fold_alone
 from cachelayer.ledger.table import Unreadable, is_whole
 from cachelayer.ledger.view import View, looked_at
-from cachelayer.sqlite import ERRORS, forbids_writing, inside_sqlite, is_damage
+from cachelayer.machine.sqlite import ERRORS, forbids_writing, inside_sqlite, is_damage
 
 log = logging.getLogger("cachelayer")
 

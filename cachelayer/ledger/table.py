@@ -21,7 +21,7 @@ from cachelayer.ledger.lines import COUNT_LIMIT, PRICINGS, Damaged
 from cachelayer.ledger.locks import keep
 from cachelayer.ledger.rows import Row
 from cachelayer.ledger.tally import Tally, read_text
-from cachelayer.sqlite import ERRORS, code, inside_sqlite, is_damage
+from cachelayer.machine.sqlite import ERRORS, code, inside_sqlite, is_damage
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from cachelayer.interrupts import undisturbed
 from cachelayer.ledger.events import Ledger
+from cachelayer.machine.interrupts import undisturbed
 from cachelayer.runtime import exit as program_end
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.flights import flights_of

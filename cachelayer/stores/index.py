@@ -22,7 +22,7 @@ from typing import Any
 import diskcache
 
 from cachelayer.core.errors import StoreError
-from cachelayer.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
+from cachelayer.machine.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
 from cachelayer.stores import schema
 
 FILE = diskcache.core.DBNAME

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cachelayer.core.errors import NoRoom, StoreError
-from cachelayer.sqlite import ERRORS, is_damage
+from cachelayer.machine.sqlite import ERRORS, is_damage
 from cachelayer.stores import folder, space, writers
 from cachelayer.stores import index as indexes
 from cachelayer.stores.base import Evicted

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from cachelayer.core.entry import Broken, decode
 from cachelayer.core.errors import NoRoom
-from cachelayer.sqlite import ERRORS, is_full
+from cachelayer.machine.sqlite import ERRORS, is_full
 from cachelayer.stores.base import NONE, Evicted
 from cachelayer.stores.blobs import DIGEST, BlobFiles
 from cachelayer.stores.index import Index
