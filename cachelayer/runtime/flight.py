@@ -21,6 +21,7 @@ from cachelayer.core.reasons import Reason
 from cachelayer.runtime.call import SLOTS, TICK, Call, GivenUp
 from cachelayer.runtime.seat import Bell, Seat
 
+
 class Flight:
     """The calls under way for one key, and those who wait for their answer.
 
