@@ -132,9 +132,9 @@ class Cache:
 
     def _open(self) -> Engine:
         from cachelayer.ledger.prices import Prices
+        from cachelayer.machine import locks
         from cachelayer.runtime.commons import Commons, share_of
         from cachelayer.runtime.engine import Engine
-        from cachelayer.runtime.leases import leases_hold
         from cachelayer.runtime.tier import Tier
 
         prices = Prices(self.settings.prices)  # raises ConfigError, disabled or not
@@ -143,7 +143,7 @@ class Cache:
         else:
             limit = self.settings.size_limit
             self._share = share_of(self.path, limit, self._open_tier, drain_timeout=self.drain_timeout)
-            if not leases_hold():
+            if not locks.are_had():
                 logger.warning("this platform has no record locks: one flight per key holds within one process only")
         commons = self._share.commons
         engine = Engine(

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "ledger": {"core", "machine"},
     "simulator": {"core"},
     "runtime": {"core", "machine", "dialects", "stores", "ledger"},
-    "clients": {"core", "runtime"},
+    "clients": {"core", "machine", "runtime"},
     "settings": {"core"},
     "cache": {"core", "machine", "dialects", "stores", "ledger", "runtime", "clients", "settings"},
     "__init__": {"core", "cache"},
@@ -103,3 +103,10 @@ def test_no_pickle_anywhere() -> None:
             elif isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             assert not {"pickle", "marshal", "shelve"} & set(names), path
+
+
+def test_locks_and_forks_are_handled_in_one_place() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "machine":
+            assert "register_at_fork" not in path.read_text(), path
+            assert "import fcntl" not in path.read_text(), path

@@ -1,8 +1,10 @@
-"""Exceptions out of signal handlers: work that none may cut in two, and which exception is one. Only that lives here.
+"""Exceptions out of signal handlers: what none may cut in two, work as a whole or one acquisition, and which exception
+is one. Nothing else lives here.
 
 Ctrl-C, an alarm or Celery's soft limit raises between any two bytecodes of the MAIN thread, also between taking a lock
 and the `try` that lets it go, or in a context manager's first line. What a hit does is built to stand that. What takes
-several locks, opens files or writes a transaction is done in another thread, where Python runs no signal handler.
+several locks, opens files or writes a transaction is done in another thread, where Python runs no signal handler, or
+acquires within a call (`keep`).
 
 Such an exception is the caller's business, and no failure of ours that his call goes on without: `except Exception`
 asks `came_from_a_handler`. Where we expect a narrower one (an OSError while a file is read), one of that kind out of a
@@ -12,6 +14,7 @@ handler is still taken for it: asking there too would cost every such place a lo
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -88,3 +91,17 @@ def _handlers() -> Iterator[CodeType]:
             code = getattr(getattr(candidate, "__func__", candidate), "__code__", None)
             if isinstance(code, CodeType):
                 yield code
+
+
+def keep(held: list[T], call: Callable[..., T], *arguments: Any) -> None:
+    """Call, and put what comes back into a list, with no moment between in which an exception out of a signal handler
+    would lose it."""
+    held.extend(map(call, *((argument,) for argument in arguments)))
+
+
+def close_all(held: list[int]) -> None:
+    """Close descriptors that `keep` has put into a list, each once."""
+    while held:
+        descriptor = held[-1]
+        del held[-1]
+        os.close(descriptor)
