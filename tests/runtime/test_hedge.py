@@ -19,8 +19,9 @@ import pytest
 import cachelayer
 from cachelayer.core.model import Event, Outcome
 from tests.asking import PATH, body
+from tests.clients.canned import Said
 from tests.conftest import Program, finish
-from tests.runtime.silent import JSON, Said, Silent, image, shade_of
+from tests.runtime.silent import JSON, Silent, image, shade_of
 
 
 def events(cache: cachelayer.Cache) -> list[Event]:

@@ -55,12 +55,13 @@ def test_64_threads_make_one_call(cache: cachelayer.Cache, simulator: Simulator)
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_200_tasks_make_one_call(loop: str, cache: cachelayer.Cache, simulator: Simulator) -> None:
-    async def main() -> list[bytes | None]:
+    async def main() -> list[str | None]:
         async with cache.wrap(AsyncOpenAI(base_url=simulator.url + "/v1", api_key="k", max_retries=0)) as client:
 
             async def ask() -> str | None:
                 answer = await client.images.generate(**body())
-                return answer.data[0].b64_json
+                picture: str | None = answer.data[0].b64_json
+                return picture
 
             simulator.hold()
             tasks = [asyncio.create_task(ask()) for _ in range(200)]
@@ -130,6 +131,7 @@ def test_8_processes_make_one_call(program: Program, folder: Path, simulator: Si
         assert process.stdin is not None
         assert process.stdout.readline() == "ready\n"
     for process in processes:
+        assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
     simulator.wait_for_calls(1)
