@@ -27,6 +27,7 @@ from cachelayer.core.effects import (
     LookUp,
     Moment,
     Now,
+    Overtake,
     Record,
     Send,
     Silent,
@@ -145,6 +146,11 @@ def test_who_waits_for_a_silent_flight_boards_again() -> None:
     reply, booked = serving(
         (Board, None),
         (Arrival, Arrived(Silent())),
+        (LookUp, Absent()),
+        (Board, None),
+        (Arrival, Arrived(Silent())),
+        (LookUp, found()),
+        (Overtake, None),
         (Board, None),
         (Arrival, Arrived(Stored(found(), True), own=False, booked=True)),
     )
