@@ -162,7 +162,7 @@ def test_two_requests_meet_only_where_they_differ_in_what_was_ignored(
 
 @BOTH
 def test_every_normalize_but_the_default_is_named(build: Build) -> None:
-    keys = {mode: asked(build(), KeyRules(normalize=mode)) for mode in ("prompt", "exact", "loose")}  # type: ignore[arg-type]
+    keys = {mode: asked(build(), KeyRules(normalize=mode)) for mode in ("prompt", "exact", "loose")}
     assert len({got.key for got in keys.values()}) == 3
     assert [fields(got).get("normalize") for got in keys.values()] == [None, "exact", "loose"]
     assert differences(keys["prompt"], keys["loose"]) == [("normalize", None, "loose")]
