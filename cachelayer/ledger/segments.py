@@ -147,8 +147,7 @@ class Writer:
         raise OSError(errno.EAGAIN, "the segment is closed again and again")
 
     def _put(self, line: bytes) -> None:
-        self._open()
-        size = os.fstat(self._fds[0]).st_size
+        size = self._open()
         if size + len(line) + MARGIN > self._has_room:
             self._has_room = reserve_ahead(self._fds[0], size)
         # A line that an interrupt or a full disk has cut off is ended first, and damages itself alone.
@@ -164,7 +163,8 @@ class Writer:
                 self._whole = not begun
         raise OSError(errno.ENOSPC, "the disk took only a part of the line")
 
-    def _open(self) -> None:
+    def _open(self) -> int:
+        """See to it that a segment is open; its size."""
         if self._fds:
             status = os.fstat(self._fds[0])
             if not status.st_nlink:
@@ -174,8 +174,11 @@ class Writer:
                 # On a full disk the rest of its blocks is used up first: the next one may get none.
                 self._leave()
                 self.rotated = True
+            else:
+                return status.st_size
         while not self._fds:
             self._begin()
+        return os.fstat(self._fds[0]).st_size
 
     def _begin(self) -> None:
         make_folder(self._folder)
