@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cachelayer.core.model import Json
 
 _UNSENDABLE = re.compile(r"[\0- ]")
-_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
+_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?", re.ASCII)
 _LOCATIONS: Final = "locations"
 _NAME: Final = "name:"
 _POOL: Final = "$pool"
