@@ -29,7 +29,7 @@ from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.lines import encode
 from cachelayer.ledger.locks import fold_alone
-from cachelayer.sqlite import inside_sqlite
+from cachelayer.machine.sqlite import inside_sqlite
 
 HIT = Event(
     Outcome.HIT,

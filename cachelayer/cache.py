@@ -132,9 +132,9 @@ class Cache:
 
     def _open(self) -> Engine:
         from cachelayer.ledger.prices import Prices
+        from cachelayer.machine import locks
         from cachelayer.runtime.commons import Commons, share_of
         from cachelayer.runtime.engine import Engine
-        from cachelayer.runtime.leases import leases_hold
         from cachelayer.runtime.tier import Tier
 
         prices = Prices(self.settings.prices)  # raises ConfigError, disabled or not
@@ -143,7 +143,7 @@ class Cache:
         else:
             limit = self.settings.size_limit
             self._share = share_of(self.path, limit, self._open_tier, drain_timeout=self.drain_timeout)
-            if not leases_hold():
+            if not locks.are_had():
                 logger.warning("this platform has no record locks: one flight per key holds within one process only")
         commons = self._share.commons
         engine = Engine(
@@ -154,16 +154,16 @@ class Cache:
             prices,
             commons.flights,
             commons.workers,
+            disabled=self.settings.disabled,
         )
-        engine.disabled = self.settings.disabled
         self._share.serve(engine)
-        engine.book_evicted()  # what went because the limit was lowered
+        engine.booking.book_evicted()  # what went because the limit was lowered
         return engine
 
     def _open_tier(self) -> tuple[Tier, Path]:
         """The local tier, and the folder for the ledger and the leases."""
         from cachelayer.core.errors import NewerFormat, NotAStore
-        from cachelayer.interrupts import undisturbed
+        from cachelayer.machine.interrupts import undisturbed
         from cachelayer.runtime.tier import Tier
         from cachelayer.stores.local import open_local
         from cachelayer.stores.place import NOWHERE
@@ -210,7 +210,7 @@ class Cache:
         totals then, and zeros would be a lie.
         """
         from cachelayer.core.errors import LedgerError
-        from cachelayer.interrupts import undisturbed
+        from cachelayer.machine.interrupts import undisturbed
         from cachelayer.stores.place import NOWHERE
 
         self._engine.flights.sweep()
@@ -311,7 +311,7 @@ class Cache:
         if self._closed:
             return
         self._closed = True
-        from cachelayer.interrupts import undisturbed
+        from cachelayer.machine.interrupts import undisturbed
 
         undisturbed(self._share.leave)
 

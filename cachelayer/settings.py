@@ -27,9 +27,8 @@ from pydantic_settings import (
 )
 
 from cachelayer.core.errors import ConfigError
-from cachelayer.core.model import KeyRules, Operation
+from cachelayer.core.model import KeyRules, Operation, Rules
 from cachelayer.core.scope import pool_of
-from cachelayer.runtime.engine import Rules
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -16,17 +16,16 @@ PACKAGE = Path(cachelayer.__file__).parent
 MAY_IMPORT = {
     "core": set(),
     "dialects": {"core"},
-    "sqlite": set(),
-    "interrupts": set(),
-    "stores": {"core", "sqlite"},
-    "ledger": {"core", "sqlite"},
+    "machine": set(),
+    "stores": {"core", "machine"},
+    "ledger": {"core", "machine"},
     "simulator": {"core"},
-    "runtime": {"core", "interrupts", "dialects", "stores", "ledger"},
-    "clients": {"core", "runtime"},
-    "settings": {"core", "runtime"},
-    "cache": {"core", "interrupts", "dialects", "stores", "ledger", "runtime", "clients", "settings"},
+    "runtime": {"core", "machine", "dialects", "stores", "ledger"},
+    "clients": {"core", "machine", "runtime"},
+    "settings": {"core"},
+    "cache": {"core", "machine", "dialects", "stores", "ledger", "runtime", "clients", "settings"},
     "__init__": {"core", "cache"},
-    "cli": {"core", "sqlite", "dialects", "stores", "ledger", "settings", "cache", "simulator", "__init__"},
+    "cli": {"core", "machine", "dialects", "stores", "ledger", "settings", "cache", "simulator", "__init__"},
 }
 
 
@@ -104,3 +103,10 @@ def test_no_pickle_anywhere() -> None:
             elif isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             assert not {"pickle", "marshal", "shelve"} & set(names), path
+
+
+def test_locks_and_forks_are_handled_in_one_place() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "machine":
+            assert "register_at_fork" not in path.read_text(), path
+            assert "import fcntl" not in path.read_text(), path

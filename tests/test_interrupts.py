@@ -12,12 +12,12 @@ from tests.conftest import Program, finish
 PROGRAM = """
 import collections, gc, random, signal, threading
 import httpx
-import cachelayer, cachelayer.sqlite
-from cachelayer.sqlite import inside_sqlite
+import cachelayer, cachelayer.machine.sqlite
+from cachelayer.machine.sqlite import inside_sqlite
 
 warnings.simplefilter("ignore")  # of forks beside threads, and of what an interrupted line had open
 folder, what, rounds = args[0], args[1], int(args[2])
-cachelayer.sqlite.FORK_WAIT = 3600  # a fork that waits is found out by the test's own end
+cachelayer.machine.sqlite.FORK_WAIT = 3600  # a fork that waits is found out by the test's own end
 URL = "http://provider.example/v1/images/generations"
 ANSWER = {"created": 1, "data": [{"b64_json": PNG}]}
 cache = cachelayer.Cache(path=folder)
@@ -98,11 +98,11 @@ def test_an_interrupt_at_any_instruction_leaves_nobody_waiting(
 
 FORKS = """
 import contextlib, threading, time
-import cachelayer.sqlite
-from cachelayer.sqlite import inside_sqlite
+import cachelayer.machine.sqlite
+from cachelayer.machine.sqlite import inside_sqlite
 
 warnings.simplefilter("ignore")
-cachelayer.sqlite.FORK_WAIT = 3600
+cachelayer.machine.sqlite.FORK_WAIT = 3600
 told, came, leave = [], threading.Event(), threading.Event()
 
 def plainly():

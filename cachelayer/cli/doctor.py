@@ -30,8 +30,8 @@ from cachelayer.core.reasons import Reason
 from cachelayer.ledger import reports, table
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.prices import Prices
-from cachelayer.sqlite import ERRORS, inside_sqlite
-from cachelayer.stores.folder import prepare
+from cachelayer.machine.sqlite import ERRORS, inside_sqlite
+from cachelayer.stores.local.folder import prepare
 
 if TYPE_CHECKING:
     from cachelayer.settings import Settings

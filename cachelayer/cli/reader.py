@@ -14,10 +14,10 @@ from pathlib import Path
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.core.entry import Broken, Entry, decode
 from cachelayer.core.errors import StoreError
-from cachelayer.stores import folder, space
-from cachelayer.stores.blobs import BlobFiles, Unfit
-from cachelayer.stores.index import Index, Refused
-from cachelayer.stores.verify import Problem, find_problems
+from cachelayer.stores.local import folder, measure
+from cachelayer.stores.local.blobs import BlobFiles, Unfit
+from cachelayer.stores.local.index import Index, Refused
+from cachelayer.stores.local.verify import Problem, find_problems
 
 
 class Reader:
@@ -44,7 +44,7 @@ class Reader:
     def sizes(self) -> tuple[int, int, int]:
         """(entries, blobs, bytes on disk as size_limit counts them)."""
         with self._reading() as sql:
-            return space.sizes(sql, self.files.folder)
+            return measure.sizes(sql, self.files.folder)
 
     def newest(self, limit: int) -> list[tuple[str, Entry | None]]:
         """(key, entry) of the newest entries; None where the record is damaged."""

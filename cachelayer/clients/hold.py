@@ -10,10 +10,11 @@ Who closes gets his answer at once, and the client reads as closed.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from cachelayer.machine import forks
 
 _SYNC = ("close", "__exit__")
 _ASYNC = ("aclose", "__aexit__")
@@ -137,4 +138,4 @@ def _begin_anew() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+forks.in_child(_begin_anew)

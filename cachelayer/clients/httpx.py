@@ -71,7 +71,7 @@ def transports(module: ModuleType) -> Transports:
                     if not isinstance(reply, PassThrough):
                         return response_of(module, reply, request)
                     through = reply
-            through = self._engine.begin_pass(through)
+            through = self._engine.booking.begin_pass(through)
             try:
                 response = self._inner.handle_request(request)
             except BaseException:  # a cancelled request counts too
@@ -112,7 +112,7 @@ def transports(module: ModuleType) -> Transports:
                     if not isinstance(reply, PassThrough):
                         return response_of(module, reply, request)
                     through = reply
-            through = self._engine.begin_pass(through)
+            through = self._engine.booking.begin_pass(through)
             try:
                 response = await self._inner.handle_async_request(request)
             except BaseException:  # a cancelled request counts too
@@ -180,7 +180,7 @@ async def _before_serving_async(module: ModuleType, engine: Engine, request: Any
     try:
         return await engine.workers.run(lambda: _before_serving(module, engine, request))
     except BaseException:  # he leaves before the flow is asked, and so the flow cannot record it
-        engine.record_pass(PassThrough(Reason.CANCELLED, None, began), status=None, answer=None, sent=False)
+        engine.booking.record_pass(PassThrough(Reason.CANCELLED, None, began), status=None, answer=None, sent=False)
         raise
 
 

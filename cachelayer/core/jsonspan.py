@@ -57,8 +57,9 @@ def parse(
     """The value of a JSON document in UTF-8; strings accepted by ``take`` are replaced by its objects, numbers with a
     fraction or exponent are read by ``fraction`` (which may raise ValueError).
 
-    lenient: lone surrogates, NaN and Infinity are let through, as Python's own parser does. Raises Malformed. Integers
-    are exact. Takes time linear in the size of the body.
+    lenient: lone surrogates, NaN and Infinity are let through, and of a name that repeats the last one counts, as
+    Python's own parser has it (and those of JavaScript, Go, Java). Raises Malformed. Integers are exact.
+    Takes time linear in the size of the body.
 
     Why cutting is sound. A gap between two quotation marks, the first not behind a backslash, is either the inside of
     a string, or what stands between two strings. In valid JSON the latter holds a comma or colon and begins like a
@@ -105,7 +106,7 @@ def _cut(body: bytes, take: Take, shortest: int, taken: dict[str, object]) -> by
 def _strict(document: bytes, taken: dict[str, object], fraction: Fraction, lenient: bool) -> Json:
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(members)
-        if len(result) != len(members):
+        if len(result) != len(members) and not lenient:
             raise Malformed("duplicate key")
         if taken and not taken.keys().isdisjoint(result):
             raise _Odd

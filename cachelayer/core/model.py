@@ -141,6 +141,8 @@ class Asked:
     """Number of reference images in the request, masks included."""
     normalized: tuple[str, ...] = ()
     """The normalisation steps that changed the prompt: of ``nfc``, ``crlf``, ``strip``, ``collapse``."""
+    home: str | None = None
+    """The vendor whose own host was asked (``google``), so that its list price is what is charged; None elsewhere."""
     elsewhere: tuple[str, ...] = ()
     """The keys under which other members of a pool would have the answer, in the order in which they are asked."""
 
@@ -300,3 +302,15 @@ class Event:
 
 Json = Any
 """A parsed JSON value. Any, because every use narrows it at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that the runtime goes by."""
+
+    keys: KeyRules
+    operations: tuple[Operation, ...]
+    ttl: float | None
+    finish_timeout: float
+    hedge_after: float
+    drain_timeout: float

@@ -4,7 +4,7 @@ and the form all of them share (docs/key-spec.md); no wire format.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +38,9 @@ class Recognised:
     """``json``, ``stream`` or ``array``: what shape of answer the URL asks for."""
     query: tuple[tuple[str, str | None], ...]
     """The query without what the dialect has understood."""
+    homes: Mapping[str, str]
+    """Hosts that charge the list price -> whose list it is, as genai-prices calls the vendor. ``*x`` is any host that
+    ends with x. A host of one's own is no other vendor's: Azure has a list of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ def asked(seen: Recognised, got: Understood, request: Request, rules: KeyRules) 
         ignored = sorted(headers_took | query_took | at.took)
         return serialize({**form, "scope": scope, "body": at.body, **({"ignored": ignored} if ignored else {})})
 
+    host = written_host(request.url)
     canonical, *elsewhere = (canonical_at(scope, host) for scope, host in places(seen.scope, rules.pools))
     return Asked(
         key=key_of(canonical, got.count),
@@ -136,7 +140,7 @@ def asked(seen: Recognised, got: Understood, request: Request, rules: KeyRules) 
         operation=got.operation,
         model=got.model or "",
         scope=seen.scope,
-        host=written_host(request.url),
+        host=host,
         namespace=rules.namespace,
         count=got.count,
         stream=got.response != "json",
@@ -146,5 +150,12 @@ def asked(seen: Recognised, got: Understood, request: Request, rules: KeyRules) 
         tier=got.tier,
         references=got.references,
         normalized=got.normalized,
+        home=_home_of(host, seen.homes),
         elsewhere=tuple(key_of(other, got.count) for other in elsewhere),
     )
+
+
+def _home_of(host: str, homes: Mapping[str, str]) -> str | None:
+    if host in homes:
+        return homes[host]
+    return next((vendor for name, vendor in homes.items() if name[:1] == "*" and host.endswith(name[1:])), None)

@@ -19,6 +19,7 @@ from cachelayer.dialects.gemini_schema import BODY, TOOL
 from cachelayer.dialects.schema import fold, is_url, strangers, strings
 
 NAME: Final = "gemini"
+_HOMES: Final = {"generativelanguage.googleapis.com": "google", "*aiplatform.googleapis.com": "google"}
 _METHODS: Final = ("generateContent", "streamGenerateContent")
 _STATEFUL: Final = frozenset(
     {"cachedcontent", "continuationtoken", "previousresponseid", "previousinteractionid", "conversation"}
@@ -61,6 +62,7 @@ def recognise(target: Target) -> Recognised | None:
         # A stream is a JSON array unless it is asked for as events: two shapes of one answer.
         response="stream" if sse else "array" if stream else "json",
         query=tuple(pair for pair in target.query if not (sse and pair[0] == "alt")),
+        homes=_HOMES,
     )
 
 

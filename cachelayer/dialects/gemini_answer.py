@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from cachelayer.core.model import Answer, Asked, Json, Reading
-from cachelayer.core.reasons import Reason, status_reason
+from cachelayer.core.model import Asked, Json
+from cachelayer.core.reasons import Reason
 from cachelayer.dialects import verdict
-from cachelayer.dialects.answer import either, listing, mapping, open_body
+from cachelayer.dialects.answer import Said, either, listing, mapping
 from cachelayer.dialects.gemini_usage import usage_of
 from cachelayer.dialects.pictures import Delivered, container_in
-from cachelayer.dialects.usage import cost_of, name_of
 
 _ANY_TYPE: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 """Types that say nothing: what is asked for as an image and comes as one of them claims to be one."""
@@ -32,23 +31,12 @@ class _Candidate:
     """Whether it holds more than thoughts."""
 
 
-def read(asked: Asked, answer: Answer) -> Reading:
-    """Judge an answer. Takes one parse; never raises."""
-    opened = open_body(answer)
-    if opened is None:
-        return Reading(status_reason(answer.status) if answer.status != 200 else Reason.INCOMPLETE)
-    document = opened.document
-    delivered = Delivered()
+def understand(asked: Asked, document: dict[str, Json], delivered: Delivered) -> Said:
+    """What a document says; its images are added to what is delivered."""
     candidates = [_candidate(asked, mapping(one), delivered) for one in listing(document.get("candidates"))]
     block = either(document, "usageMetadata")
-    return Reading(
-        refusal=_refusal(asked, answer, document, candidates, delivered),
-        images=delivered.whole,
-        usage=usage_of(block),
-        spans=opened.spans(delivered),
-        model=name_of(either(document, "modelVersion")),
-        cost=cost_of(answer, block),
-    )
+    against = _against(asked, document, candidates, delivered)
+    return Said(against, usage_of(block), block, model=either(document, "modelVersion"))
 
 
 def _candidate(asked: Asked, fields: dict[str, Json], delivered: Delivered) -> _Candidate:
@@ -78,11 +66,7 @@ def _is_claimed_image(asked: Asked, blob: dict[str, Json]) -> bool:
     return container_in(blob.get("data"))[1] is not None
 
 
-def _refusal(
-    asked: Asked, answer: Answer, document: dict[str, Json], candidates: list[_Candidate], delivered: Delivered
-) -> str | None:
-    if answer.status != 200:
-        return status_reason(answer.status)
+def _against(asked: Asked, document: dict[str, Json], candidates: list[_Candidate], delivered: Delivered) -> str | None:
     against = verdict.worst([*verdict.of_fields(document, without=_CONTENT), *(one.against for one in candidates)])
     if against is not None:
         return against

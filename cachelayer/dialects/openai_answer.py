@@ -5,37 +5,29 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from cachelayer.core.model import Answer, Asked, Json, Reading
-from cachelayer.core.reasons import Reason, status_reason
+from cachelayer.core.model import Asked, Json
+from cachelayer.core.reasons import Reason
 from cachelayer.dialects import verdict
-from cachelayer.dialects.answer import listing, mapping, open_body
+from cachelayer.dialects.answer import Said, listing, mapping
 from cachelayer.dialects.openai_usage import usage_of
-from cachelayer.dialects.pictures import Delivered
-from cachelayer.dialects.usage import cost_of, name_of
+from cachelayer.dialects.pictures import Delivered, container_in
 
 _CONTENT: Final = frozenset({"data", "usage", "b64_json", "url", "revised_prompt"})
 _ADDRESS: Final = re.compile(r"\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
-def read(asked: Asked, answer: Answer) -> Reading:
-    """Judge an answer. Takes one parse; never raises."""
-    opened = open_body(answer)
-    if opened is None:
-        return Reading(status_reason(answer.status) if answer.status != 200 else Reason.INCOMPLETE)
-    document = opened.document
+def understand(asked: Asked, document: dict[str, Json], delivered: Delivered) -> Said:
+    """What a document says; its images are added to what is delivered."""
     items = [mapping(item) for item in listing(document.get("data"))]
-    delivered = Delivered()
     for item in items:
         _add(item, delivered)
-    return Reading(
-        refusal=_refusal(asked, answer, document, items, delivered),
-        images=delivered.whole,
+    return Said(
+        against=_against(asked, document, items, delivered),
         usage=usage_of(document),
-        spans=opened.spans(delivered),
-        size=name_of(document.get("size")),
-        quality=name_of(document.get("quality")),
-        model=name_of(document.get("model")),
-        cost=cost_of(answer, document.get("usage")),
+        block=document.get("usage"),
+        size=document.get("size"),
+        quality=document.get("quality"),
+        model=document.get("model"),
     )
 
 
@@ -53,14 +45,11 @@ def _add(item: dict[str, Json], delivered: Delivered) -> None:
 def _is_link(name: str, value: Json) -> bool:
     if not isinstance(value, str) or value.lstrip()[:5].lower() == "data:":
         return False
-    return name == "url" or _ADDRESS.match(value) is not None
+    # Short bytes in place of an address are told from one by what they are; longer ones are no text here any more.
+    return _ADDRESS.match(value) is not None or (name == "url" and container_in(value)[1] is None)
 
 
-def _refusal(
-    asked: Asked, answer: Answer, document: dict[str, Json], items: list[dict[str, Json]], delivered: Delivered
-) -> str | None:
-    if answer.status != 200:
-        return status_reason(answer.status)
+def _against(asked: Asked, document: dict[str, Json], items: list[dict[str, Json]], delivered: Delivered) -> str | None:
     against = verdict.worst(
         reason for fields in (document, *items) for reason in verdict.of_fields(fields, without=_CONTENT)
     )

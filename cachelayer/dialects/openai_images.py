@@ -22,6 +22,11 @@ from cachelayer.dialects.form import Narrowed, NotKeyed, Recognised, Understood,
 from cachelayer.dialects.schema import fold, is_url, known, plain, strings
 
 NAME: Final = "openai-images"
+_HOMES: Final = {
+    "api.openai.com": "openai",
+    "generativelanguage.googleapis.com": "google",  # ai.google.dev/gemini-api/docs/openai
+    "*aiplatform.googleapis.com": "google",
+}
 _ENDPOINTS: Final = ("generations", "edits")
 
 _BODY: Final = known(
@@ -91,6 +96,7 @@ def recognise(target: Target) -> Recognised | None:
         model=deployment,
         response="json",
         query=target.query,
+        homes=_HOMES,
     )
 
 

@@ -100,12 +100,15 @@ class Delivered:
     links: int = 0
     types: dict[int, str] = field(default_factory=dict)
     """Where a whole image begins in the body -> its type, for those that were cut out of it."""
+    values: list[Json] = field(default_factory=list)
+    """What stands for each whole image in the document."""
 
     def add(self, value: Json) -> None:
         """One image."""
         has_bytes, container = container_in(value)
         if container is not None and container.is_whole:
             self.whole += 1
+            self.values.append(value)
             if isinstance(value, Piece):
                 self.types[value.start] = container.type
         elif has_bytes:

@@ -7,11 +7,12 @@ Without it a server that nobody asks for a report piles up 4 GB of segments a ye
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from cachelayer.machine import forks
 
 
 class Background:
@@ -60,4 +61,4 @@ def _forked() -> None:
         each.__init__()  # type: ignore[misc]  # the thread, and what it held, is the parent's
 
 
-os.register_at_fork(after_in_child=_forked)
+forks.in_child(_forked)

@@ -27,7 +27,8 @@ from cachelayer.ledger.locks import Folding, fold_alone
 from cachelayer.ledger.pace import Breath
 from cachelayer.ledger.table import Unreadable, is_whole
 from cachelayer.ledger.view import View, looked_at
-from cachelayer.sqlite import ERRORS, forbids_writing, inside_sqlite, is_damage
+from cachelayer.machine.files import identity_of
+from cachelayer.machine.sqlite import ERRORS, forbids_writing, inside_sqlite, is_damage
 
 log = logging.getLogger("cachelayer")
 
@@ -152,7 +153,7 @@ class Ledger:
             self._fold(wait_here=FOLD_WAIT, wait=0)
         read = None
         try:
-            read = _identity(self._path)
+            read = identity_of(self._path)
             return looked_at(lambda: View(self.folder, self._path, FOLD_WAIT), work)
         except (*ERRORS, OSError, Unreadable, ValueError, ArithmeticError) as error:
             if isinstance(error, Unreadable) or is_damage(error):
@@ -230,7 +231,7 @@ class Ledger:
         faster."""
 
         def look(right: Folding) -> None:
-            if read is not None and _identity(self._path) == read:
+            if read is not None and identity_of(self._path) == read:
                 with inside_sqlite:
                     damaged = not is_whole(self._path)
                 if damaged:
@@ -255,11 +256,3 @@ class Ledger:
             path,
             aside.name,
         )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_dev, status.st_ino

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from cachelayer.ledger.lines import Fault
+from cachelayer.machine import forks
 
 EVERY: Final = 60.0
 """Seconds between two lines of one kind."""
@@ -69,4 +69,4 @@ def _forked() -> None:
         each.__init__()  # type: ignore[misc]  # what the parent has counted, the parent writes
 
 
-os.register_at_fork(after_in_child=_forked)
+forks.in_child(_forked)

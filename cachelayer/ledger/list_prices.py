@@ -90,13 +90,6 @@ def list_cost(asked: Asked, reading: Reading, *, at: float) -> Listed:
         return Listed(Cost(None, "unpriced", str(reason)))
 
 
-def is_home(vendor: str, host: str) -> bool:
-    """Whether a host is the vendor's own, so that the list price is what it charges. Azure has a list of its own."""
-    if vendor == "google":
-        return host == "generativelanguage.googleapis.com" or host.endswith("aiplatform.googleapis.com")
-    return vendor == "openai" and host == "api.openai.com"
-
-
 def bare_name(model: str) -> str:
     """A model's name without ``models/`` or the vendor that aggregators put before it."""
     return model.rsplit("/", 1)[-1]

@@ -17,7 +17,7 @@ from cachelayer.core.model import Asked, Bill, Cost, Reading, Usage
 from cachelayer.core.money import EXACT, priced
 from cachelayer.core.reasons import Reason
 from cachelayer.ledger import own_prices
-from cachelayer.ledger.list_prices import Listed, bare_name, is_home, list_cost
+from cachelayer.ledger.list_prices import Listed, bare_name, list_cost
 from cachelayer.ledger.tiers import plain_tier
 
 _UNSAID: Final = Cost(None, "unpriced", "the answer does not say what was billed")
@@ -93,7 +93,7 @@ class Prices:
             return None if _unbilled(reading.refusal, flat=False) else _UNSAID
         if own == "list":
             return listed.cost if listed.cost.pricing == "exact" else stated or listed.cost
-        return stated or _at_host(listed, asked.host)
+        return stated or _at_host(listed, asked)
 
 
 def _billed_by_list(asked: Asked, reading: Reading, at: float) -> Listed | None:
@@ -108,12 +108,12 @@ def _per_image(usd: Decimal, images: int, host: str) -> Cost:
     return priced(EXACT.multiply(usd, Decimal(images)), "exact", f"price per image for {host}")
 
 
-def _at_host(listed: Listed, host: str) -> Cost:
+def _at_host(listed: Listed, asked: Asked) -> Cost:
     """A list price as the cost at a host: an estimate unless it is the vendor's own."""
     cost = listed.cost
-    if cost.usd is None or listed.vendor is None or is_home(listed.vendor, host):
+    if cost.usd is None or listed.vendor is None or listed.vendor == asked.home:
         return cost
-    doubt = f"list price of {listed.vendor}, {host or 'the host'} may charge another"
+    doubt = f"list price of {listed.vendor}, {asked.host or 'the host'} may charge another"
     return Cost(cost.usd, "estimated", f"{doubt}; {cost.reason}")
 
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from cachelayer.ledger.locks import close_all, keep
+from cachelayer.machine.interrupts import close_all, keep
 
 AHEAD: Final = 262_144
 """Bytes asked for ahead of a segment's end: some 600 outcomes."""

@@ -20,8 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from cachelayer.ledger.locks import Owner, at_fork, close_all, guard, keep
+from cachelayer.ledger.locks import Owner
 from cachelayer.ledger.room import FULL, MARGIN, lay_reserve, reserve_ahead, take_reserve
+from cachelayer.machine import forks
+from cachelayer.machine.files import make_folders, sync_folder
+from cachelayer.machine.interrupts import close_all, keep
+from cachelayer.machine.locks import guard
 
 T = TypeVar("T")
 
@@ -40,7 +44,7 @@ class Writer:
     """What this process appends to in one folder. Use ``writer``: there is one per folder and process.
 
     An exception out of a signal handler, or a handler that records something itself, may come after any call in here:
-    see locks.py. So the open segment is always the first of ``_fds``, looked up anew for every use.
+    see machine/locks.py. So the open segment is always the first of ``_fds``, looked up anew for every use.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -181,7 +185,7 @@ class Writer:
         return os.fstat(self._fds[0]).st_size
 
     def _begin(self) -> None:
-        make_folder(self._folder)
+        make_folders(self._folder)
         owner, name = self._next_name()
         try:
             self._adopt(owner, name, os.O_CREAT | os.O_EXCL)
@@ -249,24 +253,6 @@ def writer(folder: Path) -> Writer:
         return _writers.setdefault(folder, Writer(folder))
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and what it stands in, for the owner alone. Raises OSError."""
-    if not folder.is_dir():
-        if not folder.parent.exists():
-            make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk."""
-    held: list[int] = []
-    try:
-        keep(held, os.open, folder, os.O_RDONLY | os.O_CLOEXEC)
-        os.fsync(held[0])
-    finally:
-        close_all(held)
-
-
 def names(folder: Path) -> list[str]:
     """The segments in a folder, oldest first as far as the clock tells; empty when there is no folder."""
     found: list[tuple[int, str]] = []
@@ -327,4 +313,4 @@ def _forked() -> None:
         each.forked()
 
 
-at_fork(_forked)
+forks.in_child(_forked)

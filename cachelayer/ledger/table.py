@@ -18,11 +18,11 @@ from typing import Final, Literal, TypeVar
 
 from cachelayer.core.model import Outcome
 from cachelayer.ledger.lines import COUNT_LIMIT, PRICINGS, Damaged
-from cachelayer.ledger.locks import keep
 from cachelayer.ledger.pace import Pace
 from cachelayer.ledger.rows import Row
 from cachelayer.ledger.tally import Tally, read_text
-from cachelayer.sqlite import ERRORS, code, inside_sqlite, is_damage
+from cachelayer.machine.interrupts import keep
+from cachelayer.machine.sqlite import ERRORS, code, inside_sqlite, is_damage
 
 T = TypeVar("T")
 
@@ -223,7 +223,7 @@ _Open = Callable[[Path, float], sqlite3.Connection]
 
 
 def using(opened: _Open, path: Path, wait: float, work: Callable[[sqlite3.Connection], T]) -> T:
-    """What work makes of a connection, which is closed then. No context manager, for the reason in locks.py."""
+    """What work makes of a connection, which is closed then. No context manager, for the reason in machine/locks.py."""
     held: list[sqlite3.Connection] = []
     try:
         keep(held, opened, path, wait)

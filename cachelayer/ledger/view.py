@@ -19,11 +19,12 @@ from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Event
 from cachelayer.ledger import segments
 from cachelayer.ledger.batch import Batch
-from cachelayer.ledger.locks import close_all
 from cachelayer.ledger.pace import AT_ONCE, Breath, Pace, breathe
 from cachelayer.ledger.rows import BRIEF, COLUMNS, brief_of, is_list, to_event, to_note
 from cachelayer.ledger.table import WHOLE, is_empty, last_rows, read_counter, read_offsets, read_totals, visit
 from cachelayer.ledger.tally import Brief, Note, Tally
+from cachelayer.machine.files import identity_of
+from cachelayer.machine.interrupts import close_all
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Folded:
 
     def __init__(self, path: Path, wait: float) -> None:
         self._path, self._wait = path, wait
-        self._file = _identity(path)
+        self._file = identity_of(path)
         self.totals: Tally | None = Tally()
         self.damaged = 0
         self.offsets: dict[str, int] = {}
@@ -109,7 +110,7 @@ class Folded:
             return db.execute(query, (*place, last, limit)).fetchall()
 
         while last:
-            if _identity(self._path) != self._file:
+            if identity_of(self._path) != self._file:
                 raise Changed
             limit = pace.rows
             rows = visit(self._path, "read", read, self._wait, pace)
@@ -188,11 +189,3 @@ def looked_at(look: Callable[[], View], work: Callable[[View], T]) -> T:
         except Changed:
             continue
     raise LedgerError("the ledger changes too fast to be read")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_dev, status.st_ino

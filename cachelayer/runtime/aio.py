@@ -120,7 +120,7 @@ class _CallerHands:
                     return await _perform(self._engine, effect)
                 except BaseException:  # he leaves before the flow knows what he asks, and so the flow cannot record it
                     left = PassThrough(Reason.CANCELLED, None, now)
-                    self._engine.record_pass(left, status=None, answer=None, sent=False)
+                    self._engine.booking.record_pass(left, status=None, answer=None, sent=False)
                     raise
             case _:
                 return await _perform(self._engine, effect)
@@ -133,7 +133,7 @@ class _CallerHands:
             case Leave():
                 return self._seat is None or self._seat.books_himself()
             case Record(event):
-                return self._engine.flights.unbooked.append(lambda: self._engine.record(event))
+                return self._engine.flights.unbooked.append(lambda: self._engine.booking.record(event))
             case _:
                 raise GeneratorExit
 

@@ -28,7 +28,7 @@ def take_seat(
     def book(sent: bool, served: bool, left: Reason | None) -> None:
         reason = Reason.ABANDONED if sent or left is None else left
         now = Moment(time.time(), time.monotonic())
-        engine.record(
+        engine.booking.record(
             no_answer(
                 board.asked,
                 board.began,
@@ -48,7 +48,7 @@ def take_seat(
 def begin(engine: Engine, call: Call, asked: Asked, now: Moment) -> str | None:
     """Have the ledger know that a call is about to be sent, unless its outcome is booked already."""
     if not call.is_booked:
-        call.begun_as = engine.begin(asked, now)
+        call.begun_as = engine.booking.begin(asked, now)
     return call.begun_as
 
 

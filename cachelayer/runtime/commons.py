@@ -16,8 +16,9 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from cachelayer.interrupts import undisturbed
 from cachelayer.ledger.events import Ledger
+from cachelayer.machine import forks
+from cachelayer.machine.interrupts import undisturbed
 from cachelayer.runtime import exit as program_end
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.flights import flights_of
@@ -166,4 +167,4 @@ def _forget_lock_after_fork() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_lock_after_fork)
+forks.in_child(_forget_lock_after_fork)

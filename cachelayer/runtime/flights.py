@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cachelayer.core.effects import Abandoned, Landing
+from cachelayer.machine import forks
 from cachelayer.runtime.call import DEAF, TICK, Call
 from cachelayer.runtime.exit import before_the_end
 from cachelayer.runtime.flight import Flight
@@ -374,5 +375,5 @@ def _begin_anew() -> None:
         flights._begin_anew()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+forks.in_child(_begin_anew)
+forks.hold(_lock)

@@ -7,12 +7,12 @@ and headers hold credentials.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 
 from cachelayer import dialects
 from cachelayer.core.model import Asked, Headers, KeyRules, Request, Unkeyed
+from cachelayer.machine import forks
 
 LARGEST_BODY = 65_536
 """Bytes. A larger body costs more to keep than its key to work out."""
@@ -98,4 +98,4 @@ def _forked() -> None:
         memo._forget()
 
 
-os.register_at_fork(after_in_child=_forked)
+forks.in_child(_forked)

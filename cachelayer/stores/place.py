@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cachelayer.core.errors import NewerFormat, NotAStore, StoreError
+from cachelayer.machine import forks
 
 NOWHERE = Path(os.devnull)
 """Stands in for a folder that cannot be made: nothing is ever there."""
@@ -97,4 +98,4 @@ def _forked() -> None:
 # Here, not with the first folder: what is registered later runs earlier, and the flights that the program's end waits
 # for have outcomes too.
 atexit.register(_remove, os.getpid())
-os.register_at_fork(after_in_child=_forked)
+forks.in_child(_forked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import cachelayer
 from cachelayer.cli.images import extension
 from cachelayer.simulator import Simulator
 from tests.cli.command import Run, Stored
+from tests.dialects.samples import SAMPLES
 
 
 def test_ls_has_the_newest_first(run: Run, stored: Stored) -> None:
@@ -88,6 +90,26 @@ def test_images_of_a_short_answer_are_saved_too(run: Run, tmp_path: Path, simula
     assert sorted(os.listdir(tmp_path / "out")) == [f"{key[:12]}-1.png", f"{key[:12]}-2.png"]
 
 
+@pytest.mark.parametrize("name", ["png of one pixel", "jpeg", "svg", "lossless webp", "gif"])
+@pytest.mark.parametrize("spelled", ["plain", "lines", "url-safe", "data url", "url"])
+def test_an_image_is_saved_however_the_answer_spells_it(run: Run, tmp_path: Path, name: str, spelled: str) -> None:
+    data = SAMPLES[name].data
+    text = base64.b64encode(data).decode()
+    text = {
+        "lines": "\n".join(text[at : at + 76] for at in range(0, len(text), 76)),
+        "url-safe": text.replace("+", "-").replace("/", "_").rstrip("="),
+        "data url": f"data:{SAMPLES[name].type};base64,{text}",
+    }.get(spelled, text)
+    answer = {"data": [{"url" if spelled == "url" else "b64_json": text}]}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answer))
+    with cachelayer.Cache(path=tmp_path / "store") as cache, cache.wrap(httpx.Client(transport=transport)) as client:
+        got = client.post("https://h/v1/images/generations", json={"prompt": "x"})
+    run("show", got.headers["x-cachelayer-key"], "--save", tmp_path / "out", "--path", tmp_path / "store")
+    (file,) = (tmp_path / "out").iterdir()
+    assert file.read_bytes() == data
+    assert f"{file.suffix}" == f".{SAMPLES[name].type.split('/')[1].replace('jpeg', 'jpg').split('+')[0]}"
+
+
 @pytest.mark.parametrize("command", [["show"], ["purge"], ["purge", "--key"]])
 def test_a_key_that_names_no_entry(run: Run, stored: Stored, command: list[str]) -> None:
     missing = run(*command, "0" * 64, "--path", stored.path)
@@ -157,7 +179,10 @@ def test_purge_evicts_nothing_else(run: Run, stored: Stored) -> None:
         (b"GIF89a..", "gif"),
         (b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00", "avif"),
         (b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00", "heic"),
-        (b"<svg xmlns=", "svg"),
+        (b"\x00\x00\x00\x1cftypmif1\x00\x00\x00\x00", "heif"),
+        (b"BM" + bytes(12) + b"\x28\x00\x00\x00", "bmp"),
+        (b"II*\x00", "tiff"),
+        (b"<?xml version='1.0'?>\n<svg/>", "svg"),
         (b"", "bin"),
         (b"#!/bin/sh", "bin"),
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import threading
+import weakref
 from decimal import Decimal
 from typing import Any
 
@@ -275,3 +277,36 @@ def test_what_no_dialect_knows_passes_through(side: Side, cache: cachelayer.Cach
         assert ours(came) == {"x-cachelayer": "BYPASS", "x-cachelayer-reason": "unrecognised"}
         assert simulator.requests[-1] == simulator.requests[-2]
     assert simulator.calls == 0
+
+
+def test_an_answer_of_the_cache_needs_no_garbage_collector(
+    side: Side, cache: cachelayer.Cache, simulator: Simulator
+) -> None:
+    """An image that waits for the collector costs the next one fresh memory, a page fault for every 4 KB."""
+    wrapped = cache.wrap(side.client())
+    for outcome in ("MISS", "HIT"):
+        gc.collect()
+        gc.disable()
+        try:
+            answer = side.ask(wrapped, simulator.url + PATH, json=body())
+            assert answer.headers["x-cachelayer"] == outcome
+            assert answer.elapsed.total_seconds() > 0
+            gone = weakref.ref(answer)
+            del answer
+            assert gone() is None, outcome
+        finally:
+            gc.enable()
+
+
+def test_an_answer_that_is_read_in_pieces_can_still_be_asked_what_it_can_without_the_cache(
+    side: Side, cache: cachelayer.Cache, simulator: Simulator
+) -> None:
+    """After its end a response says that it is over, when it ended, and refuses to be read again."""
+    wrapped = cache.wrap(side.client())
+    for _ in ("MISS", "HIT"):
+        response, raw = side.raw(wrapped, simulator.url + PATH, json=body())
+        assert b"".join(raw)
+        assert response.is_closed
+        assert response.elapsed.total_seconds() > 0
+        with pytest.raises(side.module.StreamConsumed):
+            side.wait(response.aread() if side.asynchronous else response.read())

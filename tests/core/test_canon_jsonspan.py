@@ -83,6 +83,11 @@ def test_malformed_beside_a_long_string(name: str) -> None:
         parse(body, request_taker(body), lex_from=0, shortest=100)
 
 
+@pytest.mark.parametrize("name", [name for name in MALFORMED if name.startswith("duplicate")])
+def test_leniently_the_last_of_a_name_counts(name: str) -> None:
+    assert parse(MALFORMED[name], lenient=True) == json.loads(MALFORMED[name])
+
+
 def test_a_pair_of_surrogates_is_one_character() -> None:
     assert parse(b'["\\ud83d\\ude00"]') == ["\U0001f600"]
 

@@ -142,7 +142,7 @@ def test_judged(asking: Asked, body: Any, refusal: str | None, images: int) -> N
 
 @pytest.mark.parametrize("asking", [GEMINI_ASKED, OPENAI_ASKED], ids=["gemini", "openai"])
 class TestBothDialects:
-    @pytest.mark.parametrize("body", [b"", b"<html>", b'{"a":', b"\xff", b"null", b'{"a":1,"a":2}', b"[" * 100_000])
+    @pytest.mark.parametrize("body", [b"", b"<html>", b'{"a":', b"\xff", b"null", b"[" * 100_000])
     def test_what_is_no_whole_json_object(self, asking: Asked, body: bytes) -> None:
         assert read(asking, answer(body)) == Reading("incomplete")
         assert read(asking, answer(body, 502)) == Reading("status-502")

@@ -190,6 +190,18 @@ class TestFieldsOfGemini:
         both = {"inline_data": None, **part()}
         assert verdict(GEMINI_ASKED, google(both, finish_reason=None)) == (None, 1)
 
+    @pytest.mark.parametrize("nothing", [None, "", [], {}])
+    def test_one_spelling_that_says_nothing_hides_no_other(self, nothing: Any) -> None:
+        hidden = {
+            "inlineData": nothing,
+            "inline_data": {"mimeType": nothing, "mime_type": "image/png", "data": b64(PNG)},
+        }
+        usage = {"usageMetadata": nothing, "usage_metadata": {"candidatesTokenCount": 1120}}
+        reading = judged(GEMINI_ASKED, google(hidden, reason=nothing or "", finish_reason="STOP") | usage)
+        assert (reading.refusal, reading.images) == (None, 1)
+        assert reading.usage is not None
+        assert reading.usage.total_out == 1120
+
     @pytest.mark.parametrize(
         ("reason", "refusal"),
         [
@@ -321,6 +333,16 @@ class TestBodies:
         text = json.dumps(body).replace('"far": 1', '"far": 1e999, "revised_prompt": "cut in an emoji \\ud83d"')
         assert verdict(OPENAI_ASKED, text.encode()) == (None, 1)
 
+    def test_of_a_name_that_repeats_the_last_counts(self) -> None:
+        """As it does for the parsers of all SDKs: what is judged is what a client reads."""
+        whole, none = json.dumps([{"b64_json": b64(PNG)}]), json.dumps([{"b64_json": ""}])
+        assert verdict(OPENAI_ASKED, f'{{"data": {none}, "data": {whole}}}'.encode()) == (None, 1)
+        assert verdict(OPENAI_ASKED, f'{{"data": {whole}, "data": {none}}}'.encode()) == ("incomplete", 0)
+        assert verdict(OPENAI_ASKED, f'{{"created": 1, "created": 2, "data": {whole}}}'.encode()) == (None, 1)
+        twice = json.dumps(google(part(), finish_reason=1)).replace("finish_reason", "finishReason")
+        assert verdict(GEMINI_ASKED, twice.replace("1}", '"STOP"}').encode()) == (None, 1)
+        assert verdict(GEMINI_ASKED, twice.replace("1}", '"SAFETY"}').encode()) == ("blocked", 1)
+
     def test_depth_does_not_exhaust_the_stack(self) -> None:
         for name in ("error", "moderation", "refusal", "unknown"):
             deep = '{"safety":' * 300 + "null" + "}" * 300
@@ -343,6 +365,15 @@ class TestLinks:
 
     def test_a_link_in_the_place_of_bytes(self) -> None:
         assert verdict(OPENAI_ASKED, openai("https://h/x.png")) == ("image-url", 0)
+
+    @pytest.mark.parametrize("data", [SAMPLES["png of one pixel"].data, SAMPLES["svg"].data, made("JPEG", 8)])
+    def test_bytes_in_the_place_of_a_link(self, data: bytes) -> None:
+        for text in (b64(data), data_url(data), lines(b64(data), "\n"), b64(data).rstrip("=")):
+            assert len(text) < 1_024
+            assert verdict(OPENAI_ASKED, {"data": [{"url": text}]}) == (None, 1)
+        assert verdict(OPENAI_ASKED, {"data": [{"url": b64(data[:-9])}]}) == ("not-an-image", 0)
+        for relative in ("abcd", b64(b"files/x.png"), "images/2026/11/x.png"):
+            assert verdict(OPENAI_ASKED, {"data": [{"url": relative}]}) == ("image-url", 0)
 
     def test_a_link_beside_half_an_image(self) -> None:
         body = {"data": [{"url": "https://h/x.png"}, {"b64_json": b64(HALF)}]}

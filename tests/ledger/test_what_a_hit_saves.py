@@ -30,8 +30,9 @@ PRO = Asked(
     count=1,
     stream=False,
     refusal=None,
+    home="google",
 )
-AT_CHEAP = replace(PRO, scope=CHEAP, host=CHEAP)
+AT_CHEAP = replace(PRO, scope=CHEAP, host=CHEAP, home=None)
 USAGE = Usage(text_in=567, image_in=0, total_in=567, text_out=200, image_out=1120, total_out=1320, detailed=True)
 LIST = Decimal("0.137934")
 

@@ -14,7 +14,7 @@ from typing import Any
 import diskcache
 import pytest
 
-from cachelayer.stores.index import Refused, StrictDisk
+from cachelayer.stores.local.index import Refused, StrictDisk
 
 Open = Callable[..., Any]
 ABSENT = "0" * 64

@@ -321,7 +321,7 @@ def test_a_blob_whose_entry_was_evicted_at_once_is_not(open_here: Open, worker: 
     one.put(store)
     store.delete(one.key)
     ((digest, data),) = one.blobs.items()
-    store._opened.sweep.mend(digest, data)
+    store._opened.space.mend(digest, data)
     assert store.get_blob(digest) is None
     assert store.sizes()[:2] == (0, 0)
 

@@ -17,7 +17,7 @@ import pytest
 
 from cachelayer.core.entry import Broken
 from cachelayer.core.errors import StoreError
-from cachelayer.stores.index import IDLE_READERS
+from cachelayer.stores.local.index import IDLE_READERS
 
 Open = Callable[..., Any]
 Start = Callable[..., subprocess.Popen[str]]

@@ -15,11 +15,10 @@ import diskcache
 import pytest
 
 from cachelayer.core.errors import NoRoom, StoreError
-from cachelayer.stores import schema
 from cachelayer.stores.base import Evicted
-from cachelayer.stores.index import StrictDisk
-from cachelayer.stores.local import open_local, sizes_in
-from cachelayer.stores.space import LOG_ALLOWANCE
+from cachelayer.stores.local import open_local, sizes_in, tables
+from cachelayer.stores.local.index import StrictDisk
+from cachelayer.stores.local.measure import LOG_ALLOWANCE
 from tests.stores.test_local_processes import freeze, observed, on_disk, progress, thaw
 
 Open = Callable[..., Any]
@@ -260,7 +259,7 @@ def test_the_oldest_make_room_on_a_disk_that_others_fill(folder: Path, worker: A
 def test_the_index_is_the_one_that_diskcache_makes(folder: Path, tmp_path: Path, open_here: Open) -> None:
     """Its constructor is not called, as it expands names in the path once more."""
     open_here().close()
-    theirs = diskcache.Cache(str(tmp_path / "theirs"), disk=StrictDisk, **schema.SETTINGS)
+    theirs = diskcache.Cache(str(tmp_path / "theirs"), disk=StrictDisk, **tables.SETTINGS)
     theirs.close()
 
     def content(path: Path) -> tuple[dict[str, str], dict[str, object], list[object]]:

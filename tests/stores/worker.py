@@ -164,13 +164,13 @@ def take_room(folder: Path, limit: int, seed: int) -> None:
     a child outlives the writer, and wait to be killed."""
     store = open_local(folder, size_limit=limit)
     assert store._opened is not None
-    sweep = store._opened.sweep
-    assert sweep is not None
+    space = store._opened.space
+    assert space is not None
     placed, unfinished = sample("placed", b"p" * 50_000), b"u" * 50_000
     (digest,) = placed.blobs
-    sweep.reserve(100, 100, {digest: 50_000, "ab" * 32: 50_000})
-    store._files.write(digest, placed.blobs[digest], sweep.writer.name())
-    (folder / "incoming" / sweep.writer.name()).write_bytes(unfinished)
+    space.reserve(100, 100, {digest: 50_000, "ab" * 32: 50_000})
+    store._files.write(digest, placed.blobs[digest], space.writer.name())
+    (folder / "incoming" / space.writer.name()).write_bytes(unfinished)
     child = os.fork()
     if child:
         print(child, flush=True)

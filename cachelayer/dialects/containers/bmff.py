@@ -60,17 +60,18 @@ def known_type(data: bytes) -> str | None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether every box is there, and every byte that `iloc` places. A sequence without still image is whole when its
+    """Whether every box is there, and every byte that `iloc` places, in `mdat` or `idat`. A
+    sequence without still image is whole when its
     boxes are, and its data gives its length."""
     steps = Steps()
     try:
         boxes = [box for box in _top(data, steps) if box.kind in (b"meta", b"mdat", b"moov")]
         metas = [box for box in boxes if box.kind == b"meta"]
+        media = [box for box in boxes if box.kind == b"mdat"]
         if metas:
-            return all(_has_its_items(data, box, steps) for box in metas)
+            return all(_has_its_items(data, box, media, steps) for box in metas)
     except _NotWhole:
         return False
-    media = [box for box in boxes if box.kind == b"mdat"]
     return bool(media) and not any(box.is_open for box in media) and any(box.kind == b"moov" for box in boxes)
 
 
@@ -107,19 +108,35 @@ def _box(data: bytes, at: int, limit: int) -> _Box:
     return _Box(kind, at + 8, at + size)
 
 
-def _has_its_items(data: bytes, meta: _Box, steps: Steps) -> bool:
+def _has_its_items(data: bytes, meta: _Box, media: list[_Box], steps: Steps) -> bool:
     found = {box.kind: box for box in _children(data, meta.at + 4, meta.end, steps)}
-    iloc, pitm, idat = found.get(b"iloc"), found.get(b"pitm"), found.get(b"idat")
-    if iloc is None or pitm is None:
+    iloc, pitm, idat, iprp = (found.get(kind) for kind in (b"iloc", b"pitm", b"idat", b"iprp"))
+    if iloc is None or pitm is None or (iprp is not None and _has_an_empty_size(data, iprp, steps)):
         return False
     (primary,) = struct.unpack_from(">I" if data[pitm.at] else ">H", data, pitm.at + 4)
     has_primary = False
     for item in _items(data, iloc, steps):
-        start, end = (0, len(data)) if not item.is_in_idat else (0, -1) if idat is None else (idat.at, idat.end)
-        if any(start + offset + max(length, 1) > end for offset, length in item.extents):
+        rooms = media if not item.is_in_idat else [] if idat is None else [idat]
+        base = idat.at if item.is_in_idat and idat is not None else 0
+        steps.take(len(rooms) * len(item.extents))
+        if not all(
+            any(room.at <= base + offset and base + offset + max(length, 1) <= room.end for room in rooms)
+            for offset, length in item.extents
+        ):
             return False
         has_primary = has_primary or (item.number == primary and bool(item.extents))
     return has_primary
+
+
+def _has_an_empty_size(data: bytes, properties: _Box, steps: Steps) -> bool:
+    """Whether an image of no width or height is among them."""
+    return any(
+        0 in struct.unpack_from(">II", data, size.at + 4)
+        for box in _children(data, properties.at, properties.end, steps)
+        if box.kind == b"ipco"
+        for size in _children(data, box.at, box.end, steps)
+        if size.kind == b"ispe"
+    )
 
 
 def _items(data: bytes, iloc: _Box, steps: Steps) -> Iterator[_Item]:

@@ -16,7 +16,7 @@ def known_type(data: bytes) -> str | None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether at least one image with data comes before the trailer."""
+    """Whether at least one image with a size and data comes before the trailer."""
     steps = Steps()
     at = 13 + _colours(data[10])
     has_image = False
@@ -29,7 +29,7 @@ def is_whole(data: bytes) -> bool:
             at = _behind_blocks(data, at + 2, steps)
         elif introducer == _IMAGE:
             first = at + _DESCRIPTOR + _colours(data[at + 9]) + 1  # one byte: the size of the first codes
-            has_image = has_image or data[first] > 0
+            has_image = has_image or (data[first] > 0 and any(data[at + 5 : at + 7]) and any(data[at + 7 : at + 9]))
             at = _behind_blocks(data, first, steps)
         else:
             return False

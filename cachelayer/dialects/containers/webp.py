@@ -10,6 +10,8 @@ from cachelayer.dialects.containers.steps import Steps
 
 _HEAD: Final = struct.Struct("<4sI")
 _RIFF_HEAD: Final = 12
+_SIZE: Final = 0x3FFF
+"""Of a width or height; the bits above scale it."""
 _FRAME_HEAD: Final = 16
 """Bytes of an ANMF chunk before the chunks of its frame."""
 
@@ -67,8 +69,9 @@ def _is_frame(data: bytes, at: int, end: int, steps: Steps) -> bool:
 def _is_bitstream(data: bytes, kind: bytes, at: int, end: int) -> bool:
     """Whether a frame header begins it and, for VP8, its first partition fits (the others' sizes are coded)."""
     if kind == b"VP8L":
-        return end - at > 5 and data[at] == 0x2F
+        return end - at > 5 and data[at] == 0x2F and not data[at + 4] >> 5  # of which only version 0 exists
     if end - at <= 10 or data[at + 3 : at + 6] != b"\x9d\x01\x2a":
         return False
     tag = int.from_bytes(data[at : at + 3], "little")
-    return not tag & 1 and at + 10 + (tag >> 5) <= end
+    width, height = struct.unpack_from("<HH", data, at + 6)
+    return not tag & 1 and bool(width & _SIZE and height & _SIZE) and at + 10 + (tag >> 5) <= end

@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cachelayer.machine.files import make_folder, sync_folder
+
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -296,25 +298,6 @@ class BlobFiles:
 def blocks(status: os.stat_result) -> int:
     """Bytes that a file or folder takes on disk."""
     return status.st_blocks * 512  # 512 whatever the file system's own blocks
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder of mode 0700, whatever the umask. One that is there stays; a link or a file in its place raises."""
-    try:
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(path)) from None
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    folder = os.open(path, _DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _names(folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The store's folder as a whole: its format, and which index stands in it. Nothing of its content is read here.
 
 format        which layout this is; locked while an index is opened or replaced
-entries/      the index (index.py, schema.py)
+entries/      the index (index.py, tables.py)
 entries.aside the last index that was refused, for who wants to look at it
 blobs/ incoming/ trash/   (blobs.py)
 writers.lock  (writers.py)
@@ -10,19 +10,20 @@ ledger/ leases.lock       other rooms'
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cachelayer.core.errors import NewerFormat, NotAStore, StoreError
-from cachelayer.stores import index
-from cachelayer.stores.blobs import BlobFiles, make_folder, sync_folder
+from cachelayer.machine.files import make_folder, sync_folder
+from cachelayer.machine.locks import locked
+from cachelayer.stores.local import index
+from cachelayer.stores.local.blobs import BlobFiles
 
 FORMAT = 1
 OPEN_WAIT = 10.0
@@ -137,22 +138,9 @@ def _write_format(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    # flock, not a byte range: it also keeps the threads of one process apart. Unlocked by name, because a child forked
-    # meanwhile holds the same lock.
-    file = os.open(path / "format", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        deadline = time.monotonic() + OPEN_WAIT
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreError(f"{path} is being opened by another process that does not finish") from None
-                time.sleep(0.005)
+    with ExitStack() as stack:
         try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
-    finally:
-        os.close(file)
+            stack.enter_context(locked(path / "format", OPEN_WAIT))
+        except TimeoutError:
+            raise StoreError(f"{path} is being opened by another process that does not finish") from None
+        yield

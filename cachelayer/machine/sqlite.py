@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
 import sqlite3
 import sys
 import threading
 import time
 from types import FrameType
 from typing import Final
+
+from cachelayer.machine import forks
 
 FORK_WAIT = 10.0
 """Seconds that a fork waits for the transactions of other threads to end. After that it goes on: one of them may be
@@ -140,12 +141,9 @@ def _is_made(call: FrameType | None, stack: FrameType | None) -> bool:
 inside_sqlite = Gate()
 
 # Hooks before a fork run in reverse order: first the turnstile, then the wait.
-os.register_at_fork(before=inside_sqlite.wait_for_others, after_in_child=inside_sqlite.forget_others)
-os.register_at_fork(
-    before=inside_sqlite.turnstile.acquire,
-    after_in_parent=inside_sqlite.turnstile.release,
-    after_in_child=inside_sqlite.turnstile.release,
-)
+forks.wait_before(inside_sqlite.wait_for_others)
+forks.in_child(inside_sqlite.forget_others)
+forks.hold(inside_sqlite.turnstile)
 
 
 def code(error: sqlite3.Error) -> int:

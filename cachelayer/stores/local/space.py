@@ -1,12 +1,9 @@
-"""Room: reservations, eviction, and the collection of blobs that nothing needs. Beside live writers, without a pause.
+"""Space: reservations, and the eviction that makes room for them. Beside live writers, without a pause.
 
-The rule that keeps the bound: every block on disk is counted (space.py) before it is written and until after it is
+The rule that keeps the bound: every block on disk is counted (measure.py) before it is written and until after it is
 gone. A writer reserves; a commit turns his reservation into rows and pages; a collector turns a row back into a
 reservation of his own until the file is unlinked. What a dead writer had reserved stays reserved until his files are
 dealt with. Pages that an evicted entry leaves free are used again, or given back when their room is wanted for files.
-
-The rule that keeps blobs (DESIGN section 5): a writer claims his digests before he looks at the files, so that no
-collector begins with them; a collector renames to the trash first, asks again, and links back what is needed.
 
 Order of locks: the index's write lock is the only one; files are renamed and unlinked while it is held, never written.
 """
@@ -17,34 +14,34 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypeVar
 
 from cachelayer.core.entry import Broken, decode
 from cachelayer.core.errors import NoRoom
-from cachelayer.sqlite import ERRORS, is_full
+from cachelayer.machine.sqlite import ERRORS, is_full
 from cachelayer.stores.base import NONE, Evicted
-from cachelayer.stores.blobs import DIGEST, BlobFiles
-from cachelayer.stores.index import Index
-from cachelayer.stores.recency import Recency
-from cachelayer.stores.rows import (
+from cachelayer.stores.local.blobs import DIGEST, BlobFiles
+from cachelayer.stores.local.collection import BATCH, Collector
+from cachelayer.stores.local.index import Index
+from cachelayer.stores.local.measure import Need, Taken, file_need, free_pages, least, measure, need_of
+from cachelayer.stores.local.recency import Recency
+from cachelayer.stores.local.rows import (
     SOLE_BLOBS,
-    add_idle_blob,
     blob_disk,
     clamp_times,
     close_reservation,
     column,
     drop_entry,
     has_file,
+    insert_reservation,
     is_needed,
     next_to_go,
-    take_unused,
 )
-from cachelayer.stores.schema import PAGE
-from cachelayer.stores.space import Need, Taken, file_need, free_pages, least, measure, need_of
-from cachelayer.stores.writers import Writer
+from cachelayer.stores.local.tables import PAGE
+from cachelayer.stores.local.writers import Writer
 
 T = TypeVar("T")
 
@@ -52,9 +49,6 @@ _log = logging.getLogger("cachelayer")
 
 ROOM_WAIT = 10.0
 """Seconds that a writer waits when all the room there is has been reserved by others."""
-BATCH = 64
-"""Blobs renamed or unlinked, or entries dropped, in one transaction: some tens of microseconds each while others wait
-to write."""
 FULL_TO_THE_BYTE = 4
 """Entries whose files go first where a disk has no room to write down that they go."""
 PAGES = 256
@@ -108,8 +102,8 @@ class _Step:
         return bool(self.doomed or self.dropped or self.given_back)
 
 
-class Sweep:
-    """Everything that makes or frees room, on one index."""
+class Space:
+    """Everything that makes room, on one index."""
 
     def __init__(
         self,
@@ -124,6 +118,7 @@ class Sweep:
         self.index = index
         self._files = files
         self.writer = writer
+        self.collector = Collector(index, files, writer)
         self.recency = recency
         self._limit = size_limit
         self._clock = clock
@@ -165,7 +160,7 @@ class Sweep:
                 self.index.checkpoint()  # rather than evict for what a reader keeps for a moment
                 cut = True
             elif not reclaimed:
-                self.reclaim()
+                self.collector.reclaim()
                 reclaimed = True
             elif step is not None and step.progress:
                 gone += step.evicted
@@ -202,7 +197,7 @@ class Sweep:
 
         def take(sql: sqlite3.Connection, need: Need) -> Place:
             known = frozenset(digest for digest in blobs if has_file(sql, digest))
-            place = Place(self._reservation(sql, need), known, need)
+            place = Place(insert_reservation(sql, self.writer, need.disk, need.pages), known, need)
             sql.executemany("INSERT INTO Claim VALUES (?, ?)", [(digest, place.id) for digest in blobs])
             return place
 
@@ -270,7 +265,7 @@ class Sweep:
         with self.index.writing() as sql:
             if not (has_file(sql, digest) and is_needed(sql, digest)):
                 return
-            place = Place(self._reservation(sql, Need()), frozenset(), Need())  # its row counts its bytes
+            place = Place(insert_reservation(sql, self.writer, 0, 0), frozenset(), Need())  # its row counts its bytes
             sql.execute("INSERT INTO Claim VALUES (?, ?)", (digest, place.id))
         try:
             self._files.write(digest, data, self.writer.name())
@@ -288,93 +283,7 @@ class Sweep:
             with self.index.writing() as sql:
                 doomed = [digest for id in ids for digest in close_reservation(sql, self._files, id)]
             self._unsettled = [id for id in self._unsettled if id not in ids]
-            self.collect(doomed)
-
-    def collect(self, digests: Iterable[str]) -> int:
-        """Remove the blobs among these that nothing needs; how many went."""
-        todo = list(dict.fromkeys(digests))
-        return sum(self._collect(todo[start : start + BATCH]) for start in range(0, len(todo), BATCH))
-
-    def collect_idle(self) -> int:
-        """Remove all blobs that were found idle."""
-        count = 0
-        with self.index.reading() as sql:
-            idle = [digest for (digest,) in sql.execute("SELECT digest FROM Blob WHERE idle = 1")]
-        count += self.collect(idle)
-        return count
-
-    def clamp(self) -> None:
-        """Bring all entries out of the future."""
-        while True:
-            with self.index.writing() as sql:
-                if not clamp_times(sql, self._clock()):
-                    return
-
-    def shrink(self) -> None:
-        """Give back every free page that no writer waits for."""
-        while True:
-            with self.index.writing() as sql:
-                pages = min(measure(sql, self._files.folder).surplus(Need()), PAGES)
-                self.index.give_back(pages)
-            if not pages:
-                return
-
-    def expire(self) -> int:
-        """Drop the entries whose time is over; how many."""
-        count = 0
-        while True:
-            with self.index.writing() as sql:
-                keys = column(sql, "SELECT key FROM Entry WHERE expires <= ? LIMIT ?", (self._clock(), BATCH))
-                doomed = [digest for key in keys for digest in drop_entry(self.index, sql, key)]
-            self.collect(doomed)
-            count += len(keys)
-            if len(keys) < BATCH:
-                return count
-
-    def reclaim(self) -> bool:
-        """Clean up after writers that died at work; True when there was one."""
-        with self.index.reading() as sql:
-            tokens = set(column(sql, "SELECT DISTINCT writer FROM Reservation"))
-        unfinished, discarded = self._files.unfinished(), self._files.discarded()
-        tokens.update(token for token, _ in unfinished + discarded)
-        dead = {token for token in tokens if not self.writer.is_alive(token)}
-        if not dead:
-            return False
-        for token, name in unfinished:
-            if token in dead:
-                self._files.abandon(name)
-        doomed: list[str] = []
-        with self.index.writing() as sql:
-            for token, digest in discarded:
-                if token in dead:
-                    self._put_back_or_destroy(sql, digest, token)
-            for token in sorted(dead):
-                for id in column(sql, "SELECT id FROM Reservation WHERE writer = ?", (token,)):
-                    doomed += close_reservation(sql, self._files, id)
-        self.collect(doomed)
-        return True
-
-    def adopt_strays(self) -> None:
-        """Count every blob file that the index does not know (its writer was killed, or the index is new)."""
-        strays: list[str] = []
-        for digest, _ in self._files.walk():
-            strays.append(digest)
-            if len(strays) == BATCH:
-                self._adopt(strays)
-                strays = []
-        self._adopt(strays)
-
-    def _adopt(self, strays: list[str]) -> None:
-        with self.index.reading() as sql:
-            strays = [digest for digest in strays if not has_file(sql, digest)]
-        if strays:
-            with self.index.writing() as sql:
-                for digest in strays:
-                    # Asked again under the lock: a claim means that its writer has counted it.
-                    claimed = sql.execute("SELECT 1 FROM Claim WHERE digest = ?", (digest,)).fetchone()
-                    extent = self._files.extent(digest)
-                    if extent is not None and not claimed:
-                        add_idle_blob(sql, digest, extent)
+            self.collector.collect(doomed)
 
     def _make_room(self, sql: sqlite3.Connection, taken: Taken, wanted: Need) -> _Step:
         """Drop entries and give pages back until ``wanted`` fits beside what is taken, or as much as one transaction
@@ -414,40 +323,7 @@ class Sweep:
 
     def _finish(self, step: _Step) -> None:
         self._tally.add(step.evicted)
-        self.collect(step.doomed)
-
-    def _collect(self, digests: list[str]) -> int:
-        taken: list[str] = []
-        size = 0
-        try:
-            with self.index.writing() as sql:
-                for digest in digests:
-                    freed = take_unused(sql, digest)
-                    if freed is not None and DIGEST.match(digest) and self._files.discard(digest, self.writer.token):
-                        taken.append(digest)
-                        size += freed
-                id = self._reservation(sql, Need(size)) if taken else None
-        except BaseException:  # not committed, so the rows still speak for the files
-            for digest in taken:
-                self._files.put_back(digest, self.writer.token)
-            raise
-        if id is not None:
-            with self.index.writing() as sql:
-                for digest in taken:
-                    self._put_back_or_destroy(sql, digest, self.writer.token)
-                sql.execute("DELETE FROM Reservation WHERE id = ?", (id,))
-        return len(taken)
-
-    def _put_back_or_destroy(self, sql: sqlite3.Connection, digest: str, token: str) -> None:
-        if is_needed(sql, digest):
-            self._files.put_back(digest, token)
-        else:
-            self._files.destroy(digest, token)
-
-    def _reservation(self, sql: sqlite3.Connection, need: Need) -> str:
-        id = self.writer.name()
-        sql.execute("INSERT INTO Reservation VALUES (?, ?, ?, ?)", (id, self.writer.token, need.disk, need.pages))
-        return id
+        self.collector.collect(step.doomed)
 
 
 def _cost(sql: sqlite3.Connection, key: str) -> Decimal:

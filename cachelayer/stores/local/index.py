@@ -22,8 +22,9 @@ from typing import Any
 import diskcache
 
 from cachelayer.core.errors import StoreError
-from cachelayer.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
-from cachelayer.stores import schema
+from cachelayer.machine.files import Identity, identity_of
+from cachelayer.machine.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
+from cachelayer.stores.local import tables
 
 FILE = diskcache.core.DBNAME
 WRITE_WAIT = 10.0
@@ -102,7 +103,7 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         self._directory, self._timeout, self._txn_id = directory, WRITE_WAIT, None
         self._local = threading.local()
         self._disk = StrictDisk(directory)
-        for name, value in schema.SETTINGS.items():
+        for name, value in tables.SETTINGS.items():
             setattr(self, name, value)
 
     @property
@@ -139,9 +140,9 @@ def _build(folder: Path, fill: Any) -> None:
         os.fchmod(file.fileno(), 0o600)  # sqlite gives its log and shared memory the mode of this file
     connection = _connect(folder, "mode=rw", WRITE_WAIT)
     try:
-        schema.prepare(connection)
+        tables.prepare(connection)
         connection.execute("BEGIN IMMEDIATE")
-        schema.create(connection)
+        tables.create(connection)
         fill(connection)
         connection.execute("COMMIT")
     finally:
@@ -158,7 +159,7 @@ def find_fault(folder: Path) -> str | None:
         with inside_sqlite:
             connection = _connect_to_read(folder)
             try:
-                return schema.find_fault(connection)
+                return tables.find_fault(connection)
             finally:
                 connection.close()
     except ERRORS as error:
@@ -287,7 +288,7 @@ class Index:
 
         What was given back is still in the file until a checkpoint cuts it, and counts likewise.
         """
-        size = log_size(self._folder / FILE) + self._given_back * schema.PAGE
+        size = log_size(self._folder / FILE) + self._given_back * tables.PAGE
         if size <= CHECKPOINT_AT:
             return
         if size > CHECKPOINT_BY:
@@ -339,13 +340,9 @@ class Index:
                 return
 
 
-def identity(folder: Path) -> tuple[int, int] | None:
+def identity(folder: Path) -> Identity | None:
     """Which file the index is now; None when it is gone. Tells an open index that it was replaced."""
-    try:
-        status = os.stat(folder / FILE)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_dev, status.st_ino
+    return identity_of(folder / FILE)
 
 
 def log_size(file: Path) -> int:
@@ -374,7 +371,7 @@ def _connect(folder: Path, how: str, wait: float) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA trusted_schema = 0")
         for name in _PER_CONNECTION:
-            connection.execute(f"PRAGMA {name} = {schema.SETTINGS['sqlite_' + name]}").fetchall()
+            connection.execute(f"PRAGMA {name} = {tables.SETTINGS['sqlite_' + name]}").fetchall()
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # what cannot be read fails here
     except BaseException:
         connection.close()

@@ -1,15 +1,14 @@
 """The local tier: entries in a diskcache, blobs in files named by their content. Read put and get from top to bottom.
 
-What each step stands on: folder.py (format, opening), index.py (diskcache), schema.py (tables), blobs.py (files),
-writers.py (who is alive), sweep.py (room, eviction, collection), recency.py (last use). docs/storage.md describes the
-folder; SECURITY.md says what is trusted.
+What each step stands on: folder.py (format, opening), index.py (diskcache), tables.py and rows.py (what stands in it),
+blobs.py (files), writers.py (who is alive), space.py (room, eviction), collection.py (unused blobs), recency.py (last
+use). docs/storage.md describes the folder; SECURITY.md says what is trusted.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
 import threading
 import time
 import weakref
@@ -22,17 +21,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from cachelayer.core.errors import NoRoom, StoreError
-from cachelayer.sqlite import ERRORS, is_damage
-from cachelayer.stores import folder, space, writers
-from cachelayer.stores import index as indexes
+from cachelayer.machine import forks
+from cachelayer.machine.sqlite import ERRORS, is_damage
 from cachelayer.stores.base import Evicted
-from cachelayer.stores.blobs import DIGEST, BlobFiles, Unfit
-from cachelayer.stores.faults import as_store_errors, is_disk_full
-from cachelayer.stores.index import KEY, Index, Refused
-from cachelayer.stores.recency import Recency
-from cachelayer.stores.rows import EntryRow, drop_entry, insert_entry
-from cachelayer.stores.sweep import Place, Sweep, Tally
-from cachelayer.stores.verify import Problem, find_problems
+from cachelayer.stores.local import folder, measure, writers
+from cachelayer.stores.local import index as indexes
+from cachelayer.stores.local.blobs import DIGEST, BlobFiles, Unfit
+from cachelayer.stores.local.faults import as_store_errors, is_disk_full
+from cachelayer.stores.local.index import KEY, Index, Refused
+from cachelayer.stores.local.maintenance import clean_up
+from cachelayer.stores.local.recency import Recency
+from cachelayer.stores.local.rows import EntryRow, drop_entry, insert_entry
+from cachelayer.stores.local.space import Place, Space, Tally
+from cachelayer.stores.local.verify import Problem, find_problems
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def open_local(path: Path, *, size_limit: int, clock: Callable[[], float] = time
     """The store in a folder, made when it is not there.
 
     size_limit: bytes that the folder takes on disk at any moment, what is being written included, the ledger and
-    space.LOG_ALLOWANCE excepted.
+    measure.LOG_ALLOWANCE excepted.
     clock: unix seconds, for last use and expiry.
     A folder that cannot be written is opened for reading. Raises NewerFormat, untouched, when a newer cachelayer
     wrote it; StoreError when it is not a store or cannot be read.
@@ -69,7 +70,7 @@ def sizes_in(path: Path) -> tuple[int, int, int]:
         index = Index(path / "entries", read_only=True)
         try:
             with index.reading() as sql:
-                return space.sizes(sql, path)
+                return measure.sizes(sql, path)
         finally:
             index.close()
 
@@ -79,7 +80,7 @@ class _Opened:
     """What an open index is used with; replaced as a whole when the index is."""
 
     index: Index
-    sweep: Sweep | None
+    space: Space | None
     """None when the folder can only be read."""
 
 
@@ -111,8 +112,8 @@ class LocalStore:
         none or the row is not one that we wrote. One SELECT, no write. Counts as a use."""
         opened = self._current()
         record = self._read(opened, key)
-        if record is not None and opened.sweep is not None:
-            opened.sweep.recency.note(key, self._clock())
+        if record is not None and opened.space is not None:
+            opened.space.recency.note(key, self._clock())
         return record
 
     def read_blob(self, digest: str, buffer: memoryview, start: int = 0) -> int | None:
@@ -171,7 +172,7 @@ class LocalStore:
         """(entries, blobs, bytes on disk as the size limit counts them) of the folder now."""
         opened = self._current()
         with as_store_errors(), opened.index.reading() as sql:
-            return space.sizes(sql, self.path)
+            return measure.sizes(sql, self.path)
 
     def take_evicted(self) -> Evicted:
         """What was dropped for room since this was last asked (stores.base.Store.take_evicted)."""
@@ -207,11 +208,11 @@ class LocalStore:
             raise StoreError("a key or digest is not 64 hex digits")
         request = zlib.compress(canonical)
 
-        self._write(lambda sweep: self._put(sweep, key, record, blobs, request, expires))
+        self._write(lambda space: self._put(space, key, record, blobs, request, expires))
 
     def _put(
         self,
-        sweep: Sweep,
+        space: Space,
         key: str,
         record: bytes,
         blobs: Mapping[str, bytes],
@@ -219,28 +220,28 @@ class LocalStore:
         expires: float | None,
     ) -> None:
         sizes = {digest: len(data) for digest, data in blobs.items()}
-        need = space.Need(sum(sizes.values()), 1)
+        need = measure.Need(sum(sizes.values()), 1)
         for left in reversed(range(_TRIES_ON_A_FULL_DISK)):
             try:
-                place = sweep.reserve(len(record), len(request), sizes)
+                place = space.reserve(len(record), len(request), sizes)
                 need = place.need
-                return self._put_at(place, sweep, key, record, blobs, request, expires)
+                return self._put_at(place, space, key, record, blobs, request, expires)
             except _FAILURES as error:
                 quota = getattr(error, "errno", None) == errno.EDQUOT
-                if not (left and is_disk_full(error) and sweep.yield_to_disk(need, quota=quota)):
+                if not (left and is_disk_full(error) and space.yield_to_disk(need, quota=quota)):
                     raise
 
     def _put_at(
         self,
         place: Place,
-        sweep: Sweep,
+        space: Space,
         key: str,
         record: bytes,
         blobs: Mapping[str, bytes],
         request: bytes,
         expires: float | None,
     ) -> None:
-        files, index = self._files, sweep.index
+        files, index = self._files, space.index
         try:
             if place.need.disk and files.missing(place.need.disk):
                 raise OSError(errno.ENOSPC, "the disk is full", str(self.path))
@@ -248,8 +249,8 @@ class LocalStore:
             for digest, data in blobs.items():
                 if not files.holds(digest, data):
                     if digest in place.known:
-                        sweep.extend(place, len(data))  # damaged: two files until the new one is in place
-                    files.write(digest, data, sweep.writer.name())
+                        space.extend(place, len(data))  # damaged: two files until the new one is in place
+                    files.write(digest, data, space.writer.name())
             with index.writing() as sql:
                 doomed = drop_entry(index, sql, key)  # what it needs and the new one needs is claimed
                 index.set(key, record)
@@ -257,13 +258,13 @@ class LocalStore:
                 insert_entry(sql, row, {digest: files.taken(digest, data) for digest, data in blobs.items()}, place.id)
         except BaseException:
             with suppress(*_FAILURES):
-                sweep.settle(place)
+                space.settle(place)
             raise
         with suppress(*_FAILURES):  # committed; what is left over is collected later
-            sweep.collect(doomed)
+            space.collector.collect(doomed)
         for digest, data in blobs.items():
             if files.size(digest) is None:
-                sweep.mend(digest, data)
+                space.mend(digest, data)
 
     def delete(self, key: str) -> bool:
         """Drop an entry; True when there was one. Its bytes are overwritten with zeros in the index (secure_delete);
@@ -271,11 +272,11 @@ class LocalStore:
         if not KEY.match(key):
             return False
 
-        def attempt(sweep: Sweep) -> bool:
-            with sweep.index.writing() as sql:
+        def attempt(space: Space) -> bool:
+            with space.index.writing() as sql:
                 there = bool(sql.execute("SELECT 1 FROM Cache WHERE key = ?", (key,)).fetchone())
-                doomed = drop_entry(sweep.index, sql, key)
-            sweep.collect(doomed)
+                doomed = drop_entry(space.index, sql, key)
+            space.collector.collect(doomed)
             return there
 
         return self._write(attempt)
@@ -285,20 +286,10 @@ class LocalStore:
 
         Nothing depends on it: room is also made when it is needed. Does nothing in a read-only folder.
         """
-        if self._current().sweep is None:
+        if self._current().space is None:
             return
 
-        def attempt(sweep: Sweep) -> None:
-            sweep.recency.flush()
-            sweep.reclaim()
-            sweep.clamp()
-            sweep.expire()
-            sweep.adopt_strays()
-            sweep.collect_idle()
-            sweep.shrink()
-            sweep.index.checkpoint()
-
-        self._write(attempt)
+        self._write(lambda space: clean_up(space, self._files, self._clock))
 
     def verify(self, *, deep: bool) -> list[Problem]:
         """What is wrong with the content (verify.py). Reads only; ``deep`` reads every record and blob."""
@@ -344,13 +335,13 @@ class LocalStore:
         writer = writers.enter(self.path)
         try:
             index = Index(entries, read_only=False)
-            sweep = Sweep(
+            space = Space(
                 index, self._files, writer, Recency(index.writing), self._size_limit, self._clock, self._tally
             )
             try:
-                sweep.reclaim()
+                space.collector.reclaim()
                 with suppress(NoRoom):  # answers being written under a higher limit; the next put asks again
-                    sweep.trim()
+                    space.trim()
             except BaseException as error:
                 if is_damage(error):
                     self._suspect = index.identity
@@ -359,7 +350,7 @@ class LocalStore:
         except BaseException:
             writers.leave(writer)
             raise
-        return _Opened(index, sweep)
+        return _Opened(index, space)
 
     def _current(self) -> _Opened:
         opened = self._opened
@@ -387,12 +378,12 @@ class LocalStore:
         return self._suspect == index.identity or indexes.identity(self.path / "entries") != index.identity
 
     def _leave(self, opened: _Opened) -> None:
-        if opened.sweep is not None:
+        if opened.space is not None:
             with suppress(*_FAILURES):
-                opened.sweep.recency.stop()
+                opened.space.recency.stop()
         opened.index.close()
-        if opened.sweep is not None:
-            writers.leave(opened.sweep.writer)
+        if opened.space is not None:
+            writers.leave(opened.space.writer)
 
     # -- faults ------------------------------------------------------------------------------------------------
 
@@ -409,7 +400,7 @@ class LocalStore:
             self._problem("damaged-index", f"the index of {self.path} is damaged: {error}")
         return None
 
-    def _write(self, attempt: Callable[[Sweep], T]) -> T:
+    def _write(self, attempt: Callable[[Space], T]) -> T:
         """Run a write; on an index that turns out damaged, begin a fresh one and run it again, once."""
         with self._quiet:
             if self._closed:
@@ -419,10 +410,10 @@ class LocalStore:
             with as_store_errors():
                 for last in (False, True):
                     opened = self._current_for_writing()
-                    if opened.sweep is None:
+                    if opened.space is None:
                         raise StoreError(f"{self.path} cannot be written")
                     try:
-                        return attempt(opened.sweep)
+                        return attempt(opened.space)
                     except ERRORS as error:
                         if last or not is_damage(error):
                             raise
@@ -456,4 +447,4 @@ def _forked() -> None:
         store._forked()
 
 
-os.register_at_fork(after_in_child=_forked)
+forks.in_child(_forked)

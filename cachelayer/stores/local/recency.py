@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 from cachelayer.core.errors import StoreError
-from cachelayer.sqlite import ERRORS
+from cachelayer.machine.sqlite import ERRORS
 
 BATCH = 100
 """Keys written in one transaction: 3-7 ms with the write lock held at a million entries (FLIGHT-FACTS)."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cachelayer.core.errors import NoRoom, StoreError
-from cachelayer.sqlite import ERRORS, is_full
+from cachelayer.machine.sqlite import ERRORS, is_full
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -1,6 +1,6 @@
 """What a store takes on disk and what something new would take: the one sum that the size limit binds.
 
-    files in whole blocks, finished, being written or in the trash   Held (schema.py)
+    files in whole blocks, finished, being written or in the trash   Held (tables.py)
   + the index by its pages, canonical requests and free pages included
   + the folder's own small files and folders, and an index that was set aside
   + what the write-ahead log takes beyond its allowance (LOG_ALLOWANCE), which is on top of the limit
@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cachelayer.stores.blobs import blocks
-from cachelayer.stores.index import FILE, log_size
-from cachelayer.stores.rows import has_file
-from cachelayer.stores.schema import PAGE
+from cachelayer.stores.local.blobs import blocks
+from cachelayer.stores.local.index import FILE, log_size
+from cachelayer.stores.local.rows import has_file
+from cachelayer.stores.local.tables import PAGE
 
 LOG_ALLOWANCE = 16_000_000
 """Bytes that the write-ahead log may take on top of the size limit (it is cut long before; index.py)."""
@@ -84,11 +84,12 @@ def measure(sql: sqlite3.Connection, path: Path) -> Taken:
     ).fetchone()
     ((pages,),) = sql.execute("PRAGMA page_count").fetchall()
     index = path / "entries" / FILE
+    size, disk = _size_and_blocks(index)
     # A file that was given pages back is cut at the next checkpoint only.
-    log = log_size(index) + max(0, _size(index) - pages * PAGE)
-    return Taken(
-        files, Need(reserved, reserved_pages), pages, free_pages(sql), _overhead(path), max(0, log - LOG_ALLOWANCE)
-    )
+    log = log_size(index) + max(0, size - pages * PAGE)
+    # What the file system takes to find the pieces of a file that lies in many.
+    overhead = _overhead(path) + max(0, disk - size)
+    return Taken(files, Need(reserved, reserved_pages), pages, free_pages(sql), overhead, max(0, log - LOG_ALLOWANCE))
 
 
 def free_pages(sql: sqlite3.Connection) -> int:
@@ -142,8 +143,9 @@ def _blocks(path: str) -> int:
         return 0
 
 
-def _size(path: Path) -> int:
+def _size_and_blocks(path: Path) -> tuple[int, int]:
     try:
-        return os.lstat(path).st_size
+        status = os.lstat(path)
     except OSError:
-        return 0
+        return 0, 0
+    return status.st_size, blocks(status)

@@ -18,7 +18,7 @@ SETTINGS: dict[str, int | str] = {
     "disk_pickle_protocol": 0,
     "eviction_policy": "none",
     "size_limit": 2**63 - 1,
-    # Incremental: free pages are used again, and given back when their room is wanted (sweep.py). Rejected: FULL, which
+    # Incremental: free pages are used again, and given back when their room is wanted (space.py). Rejected: FULL, which
     # moves pages at each commit and on a damaged index ends as "disk full", which would never be repaired.
     "sqlite_auto_vacuum": 2,
     "sqlite_cache_size": 2048,
@@ -84,7 +84,7 @@ OURS = (
     # Apart from Entry, so that a note of use does not rewrite it. request: zlib.
     "CREATE TABLE Canonical (key TEXT PRIMARY KEY, request BLOB NOT NULL)",
     # What files take that the size limit binds, kept by triggers so that no statement can forget it. The rest of the
-    # sum is in the header of this very file: its pages (space.py).
+    # sum is in the header of this very file: its pages (measure.py).
     "CREATE TABLE Held (disk INTEGER NOT NULL)",
     *(
         f"CREATE TRIGGER {table}_{event.split()[0].lower()} AFTER {event} ON {table} BEGIN"  # noqa: S608 (constants)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachelayer.core.policy import CLOCK_LEEWAY
-from cachelayer.stores.blobs import DIGEST, BlobFiles, Extent
-from cachelayer.stores.index import Index
+from cachelayer.stores.local.blobs import DIGEST, BlobFiles, Extent
+from cachelayer.stores.local.index import Index
+from cachelayer.stores.local.writers import Writer
 
 CANONICAL_LIMIT = 1_000_000
 """Bytes, compressed. A longer canonical request is not kept: it is there to be looked at, and what is overwritten when
@@ -58,6 +59,13 @@ def insert_entry(sql: sqlite3.Connection, row: EntryRow, blobs: Mapping[str, Ext
         note_shelf(sql, digest, extent)
     sql.execute("DELETE FROM Claim WHERE reservation = ?", (reservation,))
     sql.execute("DELETE FROM Reservation WHERE id = ?", (reservation,))
+
+
+def insert_reservation(sql: sqlite3.Connection, writer: Writer, disk: int, pages: int) -> str:
+    """Take room for a writer at work; the reservation's id. disk: bytes of files. pages: of the index."""
+    id = writer.name()
+    sql.execute("INSERT INTO Reservation VALUES (?, ?, ?, ?)", (id, writer.token, disk, pages))
+    return id
 
 
 def add_idle_blob(sql: sqlite3.Connection, digest: str, extent: Extent) -> None:

@@ -1,0 +1,108 @@
+"""Entries read and written for the flow: looked up under every key that may answer, verified, rebuilt; stored."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from cachelayer.core.canon import KEY_VERSION
+from cachelayer.core.effects import Absent, Found
+from cachelayer.core.entry import Broken, Entry, decode, encode, split
+from cachelayer.core.model import Answer, Asked, Bill, Cost, Reading, Rules
+from cachelayer.core.policy import is_fresh, is_servable, kept_headers
+from cachelayer.core.reasons import Reason
+from cachelayer.runtime.body import body_of
+from cachelayer.runtime.faults import Faults
+from cachelayer.runtime.log import log_not_kept
+from cachelayer.runtime.tier import Tier
+
+
+class Keeping:
+    """What one Cache reads from its tier and writes to it. Nothing here raises."""
+
+    def __init__(self, tier: Tier, rules: Rules, faults: Faults) -> None:
+        self._tier, self._rules, self._faults = tier, rules, faults
+        self._damaged_elsewhere: set[str] = set()
+        """Keys of other members of a pool under which damage was found, and counted."""
+
+    def look_up(self, asked: Asked) -> Found | Absent:
+        """A whole, fresh entry under his own key, or one at another member of the pool."""
+        broken = 0
+        for key in (asked.key, *asked.elsewhere):
+            found = self._look_under(key, asked)
+            # His own damaged entry is replaced by his flight. Another member's stays, and would count at every ask.
+            if key == asked.key or (found.broken and self._is_first_damage_of(key)):
+                broken += found.broken
+            if isinstance(found, Found):
+                return replace(found, broken=broken) if broken else found
+        return Absent(broken)
+
+    def _is_first_damage_of(self, key: str) -> bool:
+        known = key in self._damaged_elsewhere
+        self._damaged_elsewhere.add(key)
+        return not known
+
+    def _look_under(self, key: str, asked: Asked) -> Found | Absent:
+        failures = self._tier.failures
+        record = self._tier.get(key)
+        for _ in range(3):
+            if record is None:
+                return Absent()
+            try:
+                entry = decode(record)
+                if not is_servable(entry, asked, key):
+                    raise Broken("entry is somebody else's")
+                if not is_fresh(entry, time.time(), self._rules.ttl):
+                    return Absent()
+                return Found(entry, body_of(entry, self._tier.read_blob))
+            except Broken as damage:
+                # A writer may have replaced the entry, and a collector taken the old blobs, since we read the record.
+                newer = self._tier.get(key)
+                if self._tier.failures != failures:
+                    return Absent()  # the tier is not there; nothing is known to be damaged
+                if newer == record:
+                    fate = "will be replaced" if key == asked.key else "is passed over as another scope's"
+                    self._faults.warn_once(f"damage {fate}", f"an entry was damaged and {fate}: %s", damage)
+                    return Absent(broken=1)
+                record = newer
+            except Exception as error:
+                self._faults.fault("read an entry", error)
+                return Absent(broken=1)
+        return Absent()
+
+    def keep(self, asked: Asked, answer: Answer, reading: Reading, bill: Bill, latency: float) -> str | None:
+        """Store an answer; None when it was committed, else why not."""
+        try:
+            template, blobs = split(answer, reading)
+            now = time.time()
+            expires = None if self._rules.ttl is None else now + self._rules.ttl
+            entry = Entry(
+                key=asked.key,
+                spec=KEY_VERSION,
+                namespace=asked.namespace,
+                created=now,
+                expires=expires,
+                status=answer.status,
+                headers=kept_headers(answer.headers),
+                template=template,
+                cost=bill.cost or Cost(None, "unpriced", "nothing was billed"),
+                latency=latency,
+                operation=asked.operation,
+                model=asked.model,
+                host=bill.host,
+                images=bill.images,
+                scope=bill.scope,
+                dialect=asked.dialect,
+                count=asked.count,
+                size=bill.size,
+                tier=bill.tier,
+                asked_tier=bill.asked_tier,
+                listed=bill.listed,
+            )
+            reason = self._tier.put(asked.key, encode(entry), blobs, canonical=asked.canonical, expires=expires)
+            if reason is not None:
+                log_not_kept(asked.key, reason)
+            return reason
+        except Exception as error:
+            self._faults.fault("store an answer", error)
+            return Reason.INTERNAL_ERROR
