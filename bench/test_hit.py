@@ -19,7 +19,7 @@ from cachelayer.core.entry import decode
 from cachelayer.runtime.body import body_of
 
 URL = "http://provider.example/v1/images/generations"
-BODY = {"model": "gpt-image-2", "prompt": "a lighthouse at dusk", "size": "1024x1024"}
+BODY: dict[str, Any] = {"model": "gpt-image-2", "prompt": "a lighthouse at dusk", "size": "1024x1024"}
 
 
 def provider(module: Any, answer: bytes) -> Any:
@@ -77,6 +77,7 @@ def test_body_cachelayer_checked_and_rebuilt(
     benchmark: Any, cache: cachelayer.Cache, hit: Callable[[], httpx.Response], answer: bytes
 ) -> None:
     tier = cache._engine.tier
+    assert tier.store is not None
     (entry,) = (decode(record) for _, record in tier.store.scan())
     assert benchmark(lambda: body_of(entry, tier.read_blob)) == answer
     benchmark.extra_info["faults"] = faults_each(lambda: body_of(entry, tier.read_blob))

@@ -308,6 +308,11 @@ def overwrite(path: Path, at: int, data: bytes) -> None:
         file.write(data)
 
 
+def delete_all(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
 INDEX_DAMAGE: dict[str, Callable[[Path], object]] = {
     "zeroed": lambda entries: overwrite(entries / "cache.db", 0, bytes((entries / "cache.db").stat().st_size)),
     "empty": lambda entries: os.truncate(entries / "cache.db", 0),
@@ -316,7 +321,7 @@ INDEX_DAMAGE: dict[str, Callable[[Path], object]] = {
     "header": lambda entries: overwrite(entries / "cache.db", 0, b"not a database!!"),
     "second page": lambda entries: overwrite(entries / "cache.db", 4096, b"\xff" * 4096),
     "deleted": lambda entries: (entries / "cache.db").unlink(),
-    "deleted with its log": lambda entries: [path.unlink() for path in entries.iterdir()],
+    "deleted with its log": delete_all,
     "folder deleted": shutil.rmtree,
     "log zeroed": lambda entries: (entries / "cache.db-wal").write_bytes(bytes(20_000)),
     "log random": lambda entries: (entries / "cache.db-wal").write_bytes(random.Random(2).randbytes(20_000)),

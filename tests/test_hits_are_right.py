@@ -173,22 +173,22 @@ def test_prompts_that_differ_in_anything_an_author_sees(desk: Desk) -> None:
 
 
 def test_seeds(desk: Desk) -> None:
-    small = {"imageConfig": {"imageSize": "512", "aspectRatio": "1:8"}}
+    small: dict[str, Any] = {"imageConfig": {"imageSize": "512", "aspectRatio": "1:8"}}
     desk.apart(gemini(**small), *(gemini(**small, seed=seed) for seed in (0, 1, -1, 2**31)))
     desk.apart(images(), *(images(seed=seed) for seed in (0, 1, "1", True, False, "0")))
 
 
 def test_counts(desk: Desk) -> None:
-    small = {"imageConfig": {"imageSize": "512", "aspectRatio": "1:8"}}
+    small: dict[str, Any] = {"imageConfig": {"imageSize": "512", "aspectRatio": "1:8"}}
     desk.apart(gemini(**small), gemini(**small, candidateCount=2), gemini(**small, candidateCount=3))
     desk.apart(images(), images(n=2), images(n=3))
 
 
 def test_a_model_and_its_snapshot(desk: Desk) -> None:
-    models = ("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "gpt-image-2-2026-04-21")
+    models = ["gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "gpt-image-2-2026-04-21"]
     desk.apart(*(images(model=model) for model in models))
-    small = {"imageConfig": {"aspectRatio": "21:9"}}
-    models = ("gemini-3-pro-image", "gemini-3-pro-image-preview", "gemini-2.5-flash-image")
+    small: dict[str, Any] = {"imageConfig": {"aspectRatio": "21:9"}}
+    models = ["gemini-3-pro-image", "gemini-3-pro-image-preview", "gemini-2.5-flash-image"]
     desk.apart(*(gemini(model=model, **small) for model in models))
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Program, finish
 
 PROGRAM = """
-import collections, gc, random, signal, threading
+import builtins, collections, gc, random, signal, threading
 import httpx
 import cachelayer, cachelayer.machine.sqlite
 from cachelayer.machine.sqlite import inside_sqlite
@@ -27,11 +27,19 @@ client = cache.wrap(httpx.Client(transport=provider))
 def ask(prompt="a lighthouse"):
     return client.post(URL, json={"model": "gpt-image-2", "prompt": prompt}).headers["x-cachelayer"]
 
-class Alarm(BaseException):
+class Alarm(getattr(builtins, args[3])):
     pass
 
 def ring(number, frame):
+    global rang
+    rang += 1
     raise Alarm
+
+def unraisable(what):  # in a destructor or a callback Python itself drops it
+    global rang
+    rang -= issubclass(what.exc_type, Alarm)
+
+rang, sys.unraisablehook = 0, unraisable
 
 assert ask() == "MISS" and ask() == "HIT" and cache.stats().hits == 1  # what is imported late is there now
 signal.signal(signal.SIGALRM, ring)
@@ -78,6 +86,7 @@ for _ in range(3):
     elsewhere(cache.stats)
     assert cache.stats().hits > 0
 cache.close()
+assert gc.collect() >= 0 and interrupted == rang, (interrupted, rang)
 print(interrupted)
 """
 
@@ -87,12 +96,14 @@ SPAN = {"hits": 6e-4, "stats": 4e-3, "both": 4e-3}
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer")
-@pytest.mark.parametrize(("what", "rounds"), [("hits", 6_000), ("stats", 400), ("both", 400)])
-def test_an_interrupt_at_any_instruction_leaves_nobody_waiting(
-    what: str, rounds: int, program: Program, folder: Path
+@pytest.mark.parametrize("kind", ["BaseException", "Exception"])
+@pytest.mark.parametrize(("what", "rounds"), [("hits", 4_000), ("stats", 300), ("both", 300)])
+def test_an_interrupt_at_any_instruction_leaves_nobody_waiting_and_reaches_the_caller(
+    what: str, rounds: int, kind: str, program: Program, folder: Path
 ) -> None:
+    """Also one that is an Exception, as Celery's soft limit is: no failure of ours that his call goes on without."""
     source = f"PNG, SPAN = {PNG!r}, {SPAN!r}\n{PROGRAM}"
-    process = program(source, folder, what, rounds)
+    process = program(source, folder, what, rounds, kind)
     assert int(finish(process, 120)) > rounds / 20
 
 

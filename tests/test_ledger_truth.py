@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import cachelayer
+from cachelayer.ledger.reports import Stats
 from cachelayer.simulator import Simulator
 from tests.asking import GEMINI_PATH, PATH, body, gemini_body
 from tests.conftest import Program, finish
@@ -150,12 +151,12 @@ DETAILED = {
 UNDETAILED = {name: value for name, value in DETAILED.items() if not name.endswith("Details")}
 IMAGES_AS_TEXT = {Decimal("0.0146"), Decimal("0.0170")}
 
-Play = Callable[..., tuple[cachelayer.Cache, list[httpx.Response], int]]
+Play = Callable[..., tuple[Stats, list[httpx.Response], int]]
 
 
 @pytest.fixture
 def play(folder: Path) -> Play:
-    """Ask Google the same thing a number of times; the closed cache, the answers, and the calls that were made."""
+    """Ask Google the same thing a number of times; its sums, the answers, and the calls that were made."""
 
     def run(usage: dict[str, Any] | None, times: int, url: str = GOOGLE, **settings: Any) -> Any:
         calls: list[int] = []

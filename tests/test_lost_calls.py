@@ -137,7 +137,7 @@ def test_a_report_says_why_and_for_how_much(folder: Path, simulator: Simulator) 
         cache._engine.ledger.record_evicted(3, cache.stats().spent_usd)
 
     def report(*options: str) -> str:
-        command = [SCRIPT, "report", "--path", folder, *options]
+        command = [str(SCRIPT), "report", "--path", str(folder), *options]
         return subprocess.run(
             command, env=os.environ | {"COLUMNS": "120"}, capture_output=True, text=True, check=True
         ).stdout

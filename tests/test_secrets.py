@@ -369,7 +369,9 @@ def test_no_command_shows_a_secret(roamed: tuple[cachelayer.Cache, Simulator], f
     other = one | {"headers": {"content-type": "application/json", "x-my-token": canary("raised")}}
     (tmp_path / "one.json").write_text(json.dumps(one))
     (tmp_path / "other.json").write_text(json.dumps(other))
-    keys = [key for key, _ in cache._engine.tier.store.scan()]
+    store = cache._engine.tier.store
+    assert store is not None
+    keys = [key for key, _ in store.scan()]
     assert len(keys) > 5
     for arguments in [
         ("report",),

@@ -122,4 +122,4 @@ def test_the_folder_may_be_given_by_position(here: Path) -> None:
     with cachelayer.Cache(here / "other") as cache:
         assert cache.path == here / "other"
     with pytest.raises(TypeError):
-        cachelayer.Cache("mine", "10GB")  # type: ignore[misc]
+        cachelayer.Cache("mine", "10GB")  # type: ignore[call-arg]

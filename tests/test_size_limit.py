@@ -38,13 +38,13 @@ def test_what_is_larger_than_it_is_not_stored_and_costs_nothing(folder: Path, si
         cachelayer.Cache(path=folder, size_limit="260KB") as cache,
         cache.wrap(httpx.Client(timeout=60)) as client,
     ):
-        small, large = ({"url": simulator.url + PATH, "json": body(size, size=size)} for size in ("64x64", "1536x1536"))
-        assert client.post(**small).headers["x-cachelayer"] == "MISS"
+        small, large = (body(size, size=size) for size in ("64x64", "1536x1536"))
+        assert client.post(simulator.url + PATH, json=small).headers["x-cachelayer"] == "MISS"
         for _ in range(2):
-            answer = client.post(**large)
+            answer = client.post(simulator.url + PATH, json=large)
             assert answer.headers["x-cachelayer"] == "MISS"
             assert answer.headers["x-cachelayer-reason"] == "no-room"
-        assert client.post(**small).headers["x-cachelayer"] == "HIT"
+        assert client.post(simulator.url + PATH, json=small).headers["x-cachelayer"] == "HIT"
 
 
 def test_a_smaller_one_says_what_it_drops(folder: Path, simulator: Simulator, caplog: pytest.LogCaptureFixture) -> None:

@@ -145,7 +145,8 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """Nothing has come for hedge_after: this caller, still aboard, may make a call of his own in the same flight."""
+    """Nothing has come for hedge_after: this caller, still aboard, looks in the store, where another process may have
+    put an answer meanwhile, and may make a call of his own in the same flight."""
 
 
 Landing = Fresh | Stored | Crashed | Abandoned
@@ -257,6 +258,13 @@ class Board(Effect[None]):
 @dataclass(frozen=True, slots=True)
 class Arrival(Effect[Arrived]):
     """Wait for the flight boarded, no longer than the caller's read timeout allows. A cancelled wait raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overtake(Effect[None]):
+    """Another process has stored an answer while this flight is silent: it lands with that, for all who wait."""
+
+    landing: Stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from cachelayer.core.effects import (
     Moment,
     Now,
     Original,
+    Overtake,
     PassThrough,
     Price,
     Read,
@@ -88,6 +89,11 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
         try:
             await Board(asked, request, began, broken)
             arrived = await Arrival()
+            if isinstance(arrived.landing, Silent):
+                found = await LookUp(asked)
+                if isinstance(found, Found):
+                    await Overtake(Stored(found, waited=True))
+                continue
         except BaseException:  # the caller leaves: cancelled, or interrupted
             if await Leave():
                 await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.CANCELLED))
@@ -95,8 +101,6 @@ async def serve(request: Request, operations: Collection[str]) -> Reply:
 
         landing = arrived.landing
         match landing:
-            case Silent():
-                continue
             case Abandoned():
                 if landing.fault:
                     return PassThrough(Reason.INTERNAL_ERROR, asked, began)

@@ -21,7 +21,7 @@ class Reason(StrEnum):
     meaning: str
     remedy: str
 
-    def __new__(cls, value: str, meaning: str, remedy: str = "") -> Self:
+    def __new__(cls, value: str, meaning: str = "", remedy: str = "") -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning, member.remedy = meaning, remedy

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from cachelayer.machine import forks
+from cachelayer.machine.interrupts import start_thread
 
 
 class Background:
@@ -36,7 +37,7 @@ class Background:
                 return
             self._thread = threading.Thread(target=self._run, args=(fold,), name="cachelayer-fold", daemon=True)
             with contextlib.suppress(RuntimeError):  # no more threads, or the program is ending: tried again later
-                self._thread.start()
+                start_thread(self._thread)
 
     def _run(self, fold: Callable[[], object]) -> None:
         while True:

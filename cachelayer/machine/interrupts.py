@@ -1,16 +1,24 @@
-"""What no signal handler's exception may cut in two: work as a whole, or one acquisition. Nothing else lives here.
+"""Exceptions out of signal handlers: what none may cut in two, work as a whole or one acquisition, and which exception
+is one. Nothing else lives here.
 
 Ctrl-C, an alarm or Celery's soft limit raises between any two bytecodes of the MAIN thread, also between taking a lock
 and the `try` that lets it go, or in a context manager's first line. What a hit does is built to stand that. What takes
 several locks, opens files or writes a transaction is done in another thread, where Python runs no signal handler, or
 acquires within a call (`keep`).
+
+Such an exception is the caller's business, and no failure of ours that his call goes on without: `except Exception`
+asks `came_from_a_handler`. Where we expect a narrower one (an OSError while a file is read), one of that kind out of a
+handler is still taken for it: asking there too would cost every such place a look at all handlers.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -34,7 +42,7 @@ def undisturbed(work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, name="cachelayer-undisturbed", daemon=True)
     try:
-        thread.start()
+        start_thread(thread)
     except RuntimeError:  # the interpreter is ending, or there are no more threads
         return work()
     thread.join()
@@ -45,6 +53,44 @@ def undisturbed(work: Callable[[], T]) -> T:
             raised.clear()  # the traceback holds this frame, and this frame the error
     result: T = came[0]
     return result
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread. Raises what Thread.start does, and what a signal handler raises meanwhile."""
+    try:
+        thread.start()
+    except KeyError as error:
+        # While it waits for the new thread, an Exception of a handler's makes it clean up what that has cleaned up.
+        if error.__context__ is not None and came_from_a_handler(error.__context__):
+            raise error.__context__ from None
+        raise
+
+
+def came_from_a_handler(error: BaseException) -> bool:
+    """Whether an exception was raised by a signal handler of the program's: Celery's SoftTimeLimitExceeded, say, which
+    is an Exception like any other.
+
+    By its traceback, which has the handler's frame. Not seen: a handler written in C, and one that was taken off again
+    by the time it raises.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    frames, trace = set[CodeType](), error.__traceback__
+    while trace is not None:
+        frames.add(trace.tb_frame.f_code)
+        trace = trace.tb_next
+    return any(code in frames for code in _handlers())
+
+
+def _handlers() -> Iterator[CodeType]:
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        for candidate in (handler, vars(type(handler)).get("__call__")):
+            code = getattr(getattr(candidate, "__func__", candidate), "__code__", None)
+            if isinstance(code, CodeType):
+                yield code
 
 
 def keep(held: list[T], call: Callable[..., T], *arguments: Any) -> None:

@@ -24,6 +24,7 @@ from cachelayer.core.effects import (
     Leave,
     Moment,
     Now,
+    Overtake,
     PassThrough,
     Record,
     RecordDurably,
@@ -33,6 +34,7 @@ from cachelayer.core.effects import (
 )
 from cachelayer.core.flow import fly, serve
 from cachelayer.core.reasons import Reason
+from cachelayer.machine.interrupts import came_from_a_handler
 from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat
 from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
@@ -112,6 +114,8 @@ class _CallerHands:
                 return self._board(effect)
             case Arrival():
                 return await flight_of(self._seat).wait_async(self._seat)  # type: ignore[arg-type]
+            case Overtake(landing):
+                return self._engine.flights.overtake(flight_of(self._seat), landing)
             case Leave():
                 return leave(self._seat)
             case Canonicalize():
@@ -144,11 +148,12 @@ class _CallerHands:
             if flights.board(board.asked.key, self._seat, call):
                 hands = _FlightHands(self._engine, self._exchange, call)
                 launch_task(flights, call, lambda: hands.fly(board), drain_timeout=self._engine.rules.drain_timeout)
-        except Exception as error:  # nobody may wait for a flight that never began
-            self._engine.fault("start a flight", error)
-            flights.close(call, Abandoned(fault=True))
-        except BaseException:  # Ctrl-C, just now
-            flights.call_off(call)
+        except BaseException as error:
+            if isinstance(error, Exception) and not came_from_a_handler(error):  # nobody may wait for what never began
+                self._engine.fault("start a flight", error)
+                flights.close(call, Abandoned(fault=True))
+                return
+            flights.call_off(call)  # Ctrl-C, just now; it may be running all the same
             raise
 
 

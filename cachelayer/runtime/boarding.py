@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from cachelayer.core.effects import Abandoned, Board, Landing, Moment
 from cachelayer.core.flow import no_answer
@@ -66,7 +67,8 @@ def leave(seat: Seat | None) -> bool:
 
 def fail(engine: Engine, call: Call, error: BaseException) -> Landing:
     """The flow of a call failed: whoever made it forwards his request himself, or is booked if he has left."""
-    engine.fault("fly", error)
+    with suppress(Exception):  # what a signal handler raised in a task of ours has no caller to go to
+        engine.fault("fly", error)
     landing = Abandoned(fault=True)
     told = flight_of(call).announce(call, landing)
     if (told.served or told.left is not None) and call.claim():

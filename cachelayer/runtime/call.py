@@ -76,6 +76,7 @@ class Call:
         self.spare: list[int] = []
         """Slots of calls of its flight that failed, held until it ends."""
         self.waiting_since: float | None = None
+        """When somebody of this process began to wait for the lease it waits for."""
         self.cleared = False
         """It may be, or has been, sent: its outcome is booked when it ends."""
         self.begun_as: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from cachelayer.ledger.events import Ledger
+from cachelayer.machine.interrupts import came_from_a_handler
 from cachelayer.runtime.log import log_warning
 
 
@@ -20,7 +21,10 @@ class Faults:
         """Nothing is written down: the Cache is disabled."""
 
     def fault(self, what: str, error: BaseException) -> None:
-        """Count a failure and warn once per kind. Never raises."""
+        """Count a failure and warn once per kind. Raises only the error itself, where it is no failure of ours but out
+        of a signal handler of the program's."""
+        if came_from_a_handler(error):
+            raise error
         self.count += 1
         if not self.silent:
             self.book(what, error)
@@ -29,7 +33,7 @@ class Faults:
     def book(self, what: str, error: BaseException) -> None:
         """Have a failure in the ledger. Never raises: one of the ledger itself is written when it can be, and an
         outcome that it cannot take says so."""
-        with suppress(Exception):
+        with suppress(Exception):  # an interrupt is lost here, in the one line after a failure that it must not hide
             self._ledger.record_fault(what, type(error).__name__)
 
     def warn_once(self, kind: str, message: str, error: BaseException) -> None:

@@ -21,10 +21,6 @@ from cachelayer.core.reasons import Reason
 from cachelayer.runtime.call import SLOTS, TICK, Call, GivenUp
 from cachelayer.runtime.seat import Bell, Seat
 
-_LINGER = 10.0
-"""Seconds that a call which waits for a lease outlasts its last caller: SDKs pause up to 8 s before they retry, and who
-comes back goes on with the wait. It costs nothing, and no end of a program waits for it."""
-
 
 class Flight:
     """The calls under way for one key, and those who wait for their answer.
@@ -50,7 +46,7 @@ class Flight:
         self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
         self._came = float("-inf")
         self._hand_over_at = float("inf")
-        self._next_hedger_at = float("-inf")
+        self._next_hedger_at = self._next_look_at = float("-inf")
 
     @property
     def passengers(self) -> int:
@@ -87,8 +83,8 @@ class Flight:
             if self.landing is not None or call.landing is not None or (self.struck and not call.cleared):
                 return Clearance.END
             unwanted = self._unwanted_for(call, time.monotonic())
-            if unwanted is not None and (unwanted >= _LINGER or (lease.held and lease.waited)):
-                return Clearance.END  # another process flew and failed, and nobody asks here any more
+            if unwanted is not None and (unwanted >= TICK or (lease.held and lease.waited)):
+                return Clearance.END  # nobody asks here any more, or another process flew and failed meanwhile
             call.cleared = lease.held
             return Clearance.GO if lease.held else Clearance.WAIT
 
@@ -126,6 +122,16 @@ class Flight:
                 # What was announced stands, whatever became of storing it.
                 self.landing = landing if isinstance(landing, type(self.landing)) else self.landing
                 self.over = True
+        self._wake_all()
+        self._tell_unwanted()
+
+    def overtake(self, landing: Stored) -> None:
+        """Another process has stored an answer. It serves all who wait, and the calls under way are late from now on.
+        Under the registry's lock."""
+        with self.lock:
+            self.landing, self.over = landing, True
+            for call in self.calls:
+                _serve(call)
         self._wake_all()
         self._tell_unwanted()
 
@@ -281,7 +287,11 @@ class Flight:
         return Arrived(landing, own, booked, shares=seat.credential == self._landed_credential)
 
     def _go_on(self, seat: Seat, now: float) -> tuple[Arrived | None, float]:
-        pause = min(TICK, max(self._hand_over_at - now, 0.0))
+        look = self._look_in(seat.hedge_after, now)
+        if look <= 0:
+            self._next_look_at = now + TICK  # for one at a time
+            return Arrived(Silent()), 0.0
+        pause = min(TICK, max(self._hand_over_at - now, 0.0), look)
         if seat.call is None:
             hedge = max(self.hedge_in(seat.hedge_after, now), self._next_hedger_at - now)
             if hedge <= 0 or self.stands_still(now):
@@ -298,6 +308,14 @@ class Flight:
                 return self._take(seat, TimedOut(), own=False), 0.0
             pause = min(pause, left)
         return None, max(pause, 0.0005)
+
+    def _look_in(self, hedge_after: float, now: float) -> float:
+        """Seconds until one of those who wait looks in the store: a call is silent, and another process, which waits
+        for this one's lease, may have made a call of its own and been answered."""
+        if self.landing is not None or any(call.answered for call in self.calls):
+            return float("inf")
+        silent_at = min((call.moved for call in self.calls if call.sent), default=float("inf")) + hedge_after
+        return max(silent_at, self._next_look_at) - now
 
     def hedge_in(self, hedge_after: float, now: float) -> float:
         """Seconds until one of those who wait may make a call of his own: nothing has come for hedge_after since the

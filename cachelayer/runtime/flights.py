@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from cachelayer.core.effects import Abandoned, Landing
+from cachelayer.core.effects import Abandoned, Landing, Stored
 from cachelayer.machine import forks
 from cachelayer.runtime.call import DEAF, TICK, Call
 from cachelayer.runtime.exit import before_the_end
@@ -24,6 +24,9 @@ from cachelayer.runtime.flight import Flight
 from cachelayer.runtime.leases import Leases
 from cachelayer.runtime.seat import Bell, Seat
 
+_RETRY = 10.0
+"""Seconds for which a wait for a lease that nobody goes on with is remembered: SDKs pause up to 8 s before they retry,
+and who comes back goes on with it. The call itself was not left waiting so long: it would hold a thread."""
 _STEP = 0.01
 """Seconds between two looks at whether a loop that is stepped to its calls' end has got there."""
 
@@ -41,6 +44,8 @@ class Flights:
         self.unbooked: deque[Callable[[], None]] = deque()
         """Books outcomes of callers who were destroyed with their loop, where nothing could be written down."""
         self._leases = Leases(folder)
+        self._waits: dict[str, tuple[float, float]] = {}
+        """By key, of waits for leases that were left: since when, and how long that is remembered. The oldest first."""
         self._swept = 0.0
         _all.add(self)
 
@@ -51,6 +56,7 @@ class Flights:
         self._waiting.clear()
         self._bells.clear()
         self.unbooked.clear()
+        self._waits.clear()
         self._leases.forked()
 
     # --- boarding -----------------------------------------------------------------------------------------------------
@@ -73,6 +79,7 @@ class Flights:
                 flight = Flight(key)
                 flight.board(seat)
                 self._make_call(flight, seat, call)
+                call.waiting_since = self._recall_wait(key)
                 self._by_key[key] = flight
                 return True
             if seat.flight is None:
@@ -140,6 +147,8 @@ class Flights:
                 # fcntl gives a process its own lock at once.
                 if slot not in held and self._take(flight.key, slot):
                     call.slot = slot
+                    if slot == call.base:  # whoever held it holds it no more; a further one is taken beside him
+                        call.waiting_since = None
                     return True
             call.waited = True
             return False
@@ -156,6 +165,17 @@ class Flights:
         except OSError:
             return
 
+    def _recall_wait(self, key: str) -> float | None:
+        since, until = self._waits.pop(key, (0.0, 0.0))
+        return since if time.monotonic() < until else None
+
+    def _remember_wait(self, key: str, since: float) -> None:
+        now = time.monotonic()
+        self._waits.pop(key, None)
+        while self._waits and next(iter(self._waits.values()))[1] <= now:
+            del self._waits[next(iter(self._waits))]
+        self._waits[key] = since, now + _RETRY
+
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def close(self, call: Call, landing: Landing) -> None:
@@ -165,6 +185,8 @@ class Flights:
         if flight is None:
             return
         with self._lock:
+            if call.waiting_since is not None and not call.cleared and isinstance(landing, Abandoned):
+                self._remember_wait(flight.key, call.waiting_since)
             with flight.lock:
                 flight.close(call, landing)
                 self._release(flight, call)
@@ -182,9 +204,8 @@ class Flights:
     def _release(self, flight: Flight, call: Call) -> None:
         """Let go of what a closed call, or with it the whole flight, holds of the lease. Under both locks."""
         if flight.over:
-            if self._by_key.get(flight.key) is flight:
-                del self._by_key[flight.key]
-            self._let_go(flight, [call, *flight.calls])  # a late call holds up nobody
+            self._let_go(flight, [call])
+            self._dismiss(flight)
         elif call.slot >= 0 and any(other.slot > call.slot for other in flight.calls):
             # A call made later goes on. Its own slot alone would let another process send at once.
             heir = max(flight.calls, key=lambda other: other.slot)
@@ -192,6 +213,19 @@ class Flights:
             call.slot, call.spare = -1, []
         else:
             self._let_go(flight, [call])
+
+    def _dismiss(self, flight: Flight) -> None:
+        """A flight is over: off the registry. Calls of it that go on are late, and hold up nobody. Under both locks."""
+        if self._by_key.get(flight.key) is flight:
+            del self._by_key[flight.key]
+        self._let_go(flight, flight.calls)
+
+    def overtake(self, flight: Flight, landing: Stored) -> None:
+        """Another process has stored an answer while a flight is silent: it lands with that. Idempotent."""
+        with self._lock, flight.lock:
+            if flight.landing is None:
+                flight.overtake(landing)
+                self._dismiss(flight)
 
     def _let_go(self, flight: Flight, calls: list[Call]) -> None:
         for call in calls:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cachelayer.core.effects import Landing
+from cachelayer.machine.interrupts import start_thread
 from cachelayer.runtime.call import Call
 from cachelayer.runtime.exit import watch_exit
 from cachelayer.runtime.flights import Flights
@@ -37,7 +38,7 @@ def launch_thread(flights: Flights, call: Call, work: Callable[[], Landing]) -> 
 
     watch_exit()
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(run,), name="cachelayer-flight", daemon=True).start()
+    start_thread(threading.Thread(target=context.run, args=(run,), name="cachelayer-flight", daemon=True))
 
 
 def launch_task(

@@ -13,19 +13,22 @@ from typing import Any
 
 from cachelayer.core.model import Cost, Event, Outcome
 from cachelayer.core.reasons import Reason, meaning_of, remedy_of
+from cachelayer.machine.interrupts import came_from_a_handler
 
 DIGITS = 12
 """Of a key: enough for `cachelayer show`."""
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """A logger that never raises. A filter or handler of the user's own may: his call goes on, and his log is his."""
+    """A logger that never raises by itself. A filter or handler of the user's own may: his call goes on, and his log is
+    his."""
 
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
         try:
             super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})  # the line that speaks, and not this one
-        except Exception:
-            return
+        except Exception as error:
+            if came_from_a_handler(error):
+                raise
 
 
 logger = _Quiet(logging.getLogger("cachelayer"), {})

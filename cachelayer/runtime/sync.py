@@ -18,6 +18,7 @@ from cachelayer.core.effects import (
     Landing,
     Lease,
     Leave,
+    Overtake,
     Record,
     RecordDurably,
     Reply,
@@ -25,6 +26,7 @@ from cachelayer.core.effects import (
     TakeLease,
 )
 from cachelayer.core.flow import fly, serve
+from cachelayer.machine.interrupts import came_from_a_handler
 from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat
 from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
@@ -69,6 +71,8 @@ class _CallerHands:
                 return self._board(effect)
             case Arrival():
                 return flight_of(self._seat).wait(self._seat)  # type: ignore[arg-type]
+            case Overtake(landing):
+                return self._engine.flights.overtake(flight_of(self._seat), landing)
             case Leave():
                 return leave(self._seat)
             case _:
@@ -81,11 +85,12 @@ class _CallerHands:
             if flights.board(board.asked.key, self._seat, call):
                 hands = _FlightHands(self._engine, self._exchange, call)
                 launch_thread(flights, call, lambda: hands.fly(board))
-        except Exception as error:  # no more threads: nobody may wait for a flight that never began
-            self._engine.fault("start a flight", error)
-            flights.close(call, Abandoned(fault=True))
-        except BaseException:  # Ctrl-C, just now; the thread may be running all the same
-            flights.call_off(call)
+        except BaseException as error:
+            if isinstance(error, Exception) and not came_from_a_handler(error):  # nobody may wait for what never began
+                self._engine.fault("start a flight", error)
+                flights.close(call, Abandoned(fault=True))
+                return
+            flights.call_off(call)  # Ctrl-C, just now; it may be running all the same
             raise
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from cachelayer.core.errors import NoRoom
 from cachelayer.core.reasons import Reason
+from cachelayer.machine.interrupts import came_from_a_handler
 from cachelayer.runtime.log import logger
 from cachelayer.stores.base import NONE, Evicted, Store
 
@@ -147,6 +148,8 @@ class Tier:
         try:
             result = call(self.store)
         except Exception as error:  # whatever a store may raise, the call goes on without it
+            if came_from_a_handler(error):
+                raise
             breaker.failed()
             with self._lock:
                 self.failures += 1

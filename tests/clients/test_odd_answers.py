@@ -44,7 +44,8 @@ def says(canned: Canned, answer: Any) -> None:
 
 def generate(cache: cachelayer.Cache, canned: Canned) -> openai.types.ImagesResponse:
     client = cache.wrap(openai.OpenAI(base_url=canned.url + "/v1", api_key="sk-test", max_retries=0))
-    return client.images.generate(**body())
+    answer: openai.types.ImagesResponse = client.images.generate(**body())
+    return answer
 
 
 def draw(cache: cachelayer.Cache, canned: Canned) -> types.GenerateContentResponse:

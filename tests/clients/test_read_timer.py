@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -122,7 +122,8 @@ def test_what_comes_before_the_head_starts_the_timer_anew(
 def test_a_silence_after_it_is_still_a_read_timeout(
     module: Any, kind: str, cache: cachelayer.Cache, closing: list[Slow]
 ) -> None:
-    for wrap in (lambda client: client, cache.wrap):
+    wraps: list[Callable[[Any], Any]] = [lambda client: client, cache.wrap]
+    for wrap in wraps:
         server = Slow(EARLY["102 Processing"][:2], b"", silent=True)
         closing.append(server)
         with pytest.raises(module.ReadTimeout):

@@ -77,7 +77,7 @@ def replay(stage: Stage, side: Side, recorded: Recorded) -> None:
     parts = urlsplit(recorded.url if "://" in recorded.url else "https://" + recorded.url)
     url = base + parts.path + (f"?{parts.query}" if parts.query else "")
     headers = [pair for pair in recorded.request_headers if pair[0].lower() not in _CONNECTION]
-    asked = {"content": recorded.request_body, "headers": headers}
+    asked: dict[str, Any] = {"content": recorded.request_body, "headers": headers}
     stored = stage.entries()
 
     plain = side.ask(side.client(), url, **asked)
@@ -207,7 +207,7 @@ def test_all_bare_bodies(stage: Stage, side: Side, shared: list[Recorded]) -> No
 
 class FakeCredentials(google.auth.credentials.Credentials):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.token = "ya29.test"
 
     def refresh(self, request: Any) -> None:

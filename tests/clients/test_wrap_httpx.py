@@ -222,7 +222,7 @@ def test_dropping_either_leaves_the_other(side: Side, cache: cachelayer.Cache, s
 def test_a_dropped_client_does_not_kill_its_flight(module: Any, cache: cachelayer.Cache, simulator: Simulator) -> None:
     """Both SDKs close their pool in __del__. The answer under way was paid for."""
 
-    class Closing(module.Client):  # type: ignore[name-defined, misc]
+    class Closing(module.Client):  # type: ignore[misc]
         def close(self) -> None:
             closed.set()
             super().close()

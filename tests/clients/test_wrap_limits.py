@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -177,7 +177,8 @@ def test_connecting_through_a_proxy_is_no_read_timeout(module: Any, cache: cache
 
     raised = []
     url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
-    for wrap in (lambda client: client, cache.wrap):
+    wraps: list[Callable[[Any], Any]] = [lambda client: client, cache.wrap]
+    for wrap in wraps:
         thread = threading.Thread(target=serve)
         thread.start()
         timeout = module.Timeout(60, connect=0.4, read=0.1)

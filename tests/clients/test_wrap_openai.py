@@ -58,7 +58,7 @@ def test_generate_is_typed_equal_and_free_the_second_time(
     assert second.to_dict() == first.to_dict()
     assert second._request_id == first._request_id
     assert second._request_id
-    assert base64.b64decode(second.data[0].b64_json).startswith(b"\x89PNG")
+    assert base64.b64decode((second.data or [])[0].b64_json or "").startswith(b"\x89PNG")
     assert simulator.calls == 1
     assert (cache.stats().hits, cache.stats().saved_usd) == (1, simulator.billed_usd)
 

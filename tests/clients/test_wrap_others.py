@@ -67,7 +67,9 @@ def test_the_default_cache_lies_in_the_users_cache_folder(
     default.close()
     with cachelayer.wrap(httpx.Client()) as third:  # a closed default is replaced
         assert third.post(simulator.url + PATH, json=body()).headers["x-cachelayer"] == "HIT"
-    cachelayer.cache._default.close()
+    replaced = cachelayer.cache._default
+    assert replaced is not None
+    replaced.close()
     assert simulator.calls == 1
 
 

@@ -27,6 +27,7 @@ from cachelayer.core.effects import (
     LookUp,
     Moment,
     Now,
+    Overtake,
     Record,
     Send,
     Silent,
@@ -38,7 +39,7 @@ from cachelayer.core.effects import (
 )
 from cachelayer.core.entry import Entry
 from cachelayer.core.flow import fly, serve
-from cachelayer.core.model import Asked, Bill, Cost, Event, Outcome, Request
+from cachelayer.core.model import Asked, Cost, Event, Outcome, Request
 from cachelayer.core.reasons import Reason
 
 COST = Cost(Decimal("0.05"), "exact", "a test")
@@ -88,10 +89,10 @@ def step(flow: Coroutine[Any, Any, Any], *script: tuple[type, Any]) -> tuple[Any
 
 
 def found() -> Found:
-    fields = dict.fromkeys(Entry.__dataclass_fields__)
+    fields: dict[str, Any] = dict.fromkeys(Entry.__dataclass_fields__)
     fields |= {"key": ASKED.key, "status": 200, "headers": (), "created": 1.0, "images": 1, "latency": 2.0}
-    fields |= {"bill": Bill(COST)} if "bill" in fields else {"cost": COST}
-    return Found(Entry(**fields), b"body")  # type: ignore[arg-type]
+    fields |= {"cost": COST}
+    return Found(Entry(**fields), b"body")
 
 
 def serving(*script: tuple[type, Any]) -> tuple[Any, list[Event]]:
@@ -145,6 +146,11 @@ def test_who_waits_for_a_silent_flight_boards_again() -> None:
     reply, booked = serving(
         (Board, None),
         (Arrival, Arrived(Silent())),
+        (LookUp, Absent()),
+        (Board, None),
+        (Arrival, Arrived(Silent())),
+        (LookUp, found()),
+        (Overtake, None),
         (Board, None),
         (Arrival, Arrived(Stored(found(), True), own=False, booked=True)),
     )

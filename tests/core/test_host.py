@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachelayer.core.host import place_of, spellings, written_host
-from cachelayer.dialects.envelope import target_of
+from cachelayer.core.scope import target_of
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,16 @@ class Shelf:
     buffer=st.integers(4, 5000) | st.just(200_000) | st.just(1_000_000),
 )
 def test_any_body_through_any_buffer(pieces: list[tuple[str, bytes]], buffer: int) -> None:
-    shelf, template, expected = Shelf(), [], b""
+    template: list[Text | BlobRef] = []
+    shelf, expected = Shelf(), b""
     for kind, data in pieces:
         if kind == "text":
             template.append(Text(data))
             expected += data
         else:
-            template.append(ref(data, base64=kind == "base64"))
-            shelf.blobs[template[-1].digest] = data
+            found = ref(data, base64=kind == "base64")
+            template.append(found)
+            shelf.blobs[found.digest] = data
             expected += pybase64.b64encode(data) if kind == "base64" else data
     entry = replace(EMPTY, template=tuple(template))
     assert rebuild(entry, shelf.read, memoryview(bytearray(buffer))) == expected

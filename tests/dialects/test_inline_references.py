@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from cachelayer.core.model import Request
 from cachelayer.dialects.signature import is_image
 from tests.dialects.asks import EDIT, GENERATE, asked, b64, data_url, key, request
 
@@ -36,7 +38,7 @@ def edit(**fields: Any) -> Any:
     return request(EDIT, {"model": "m", "prompt": "p", **fields})
 
 
-PLACES = {
+PLACES: dict[str, Callable[[str], Request]] = {
     "image": lambda text: edit(image=text),
     "in a list": lambda text: edit(images=[text]),
     "image_url": lambda text: edit(images=[{"image_url": text}]),

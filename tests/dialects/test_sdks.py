@@ -87,19 +87,23 @@ OPENAI_CALLS: dict[str, Callable[[OpenAI], Any]] = {
         output_compression=80,
     ),
 }
+PICTURE_IN_MEMORY: list[Any] = ["a cat", Image.new("RGB", (8, 8), "red")]
+PICTURE_AS_BYTES: list[Any] = [types.Part.from_bytes(data=png(), mime_type="image/png"), "a cat"]
 GEMINI_CALLS: dict[str, Callable[[genai.Client], Any]] = {
     "text": lambda client: client.models.generate_content(model="gemini-3-pro-image", contents="a cat"),
-    "PIL": lambda client: client.models.generate_content(
-        model="gemini-3-pro-image", contents=["a cat", Image.new("RGB", (8, 8), "red")]
-    ),
+    "PIL": lambda client: client.models.generate_content(model="gemini-3-pro-image", contents=PICTURE_IN_MEMORY),
     "bytes and config": lambda client: client.models.generate_content(
         model="gemini-3-pro-image",
-        contents=[types.Part.from_bytes(data=png(), mime_type="image/png"), "a cat"],
+        contents=PICTURE_AS_BYTES,
         config=types.GenerateContentConfig(
             response_modalities=["IMAGE"],
             image_config=types.ImageConfig(aspect_ratio="16:9", image_size="2K"),
             system_instruction="be brief",
-            safety_settings=[types.SafetySetting(category="HARM_CATEGORY_HARASSMENT", threshold="BLOCK_NONE")],
+            safety_settings=[
+                types.SafetySetting(
+                    category=types.HarmCategory.HARM_CATEGORY_HARASSMENT, threshold=types.HarmBlockThreshold.BLOCK_NONE
+                )
+            ],
             thinking_config=types.ThinkingConfig(include_thoughts=True),
         ),
     ),

@@ -104,7 +104,13 @@ def die_before(number: int) -> None:
         return db
 
     table.connect = traced
-    segments.remove = lambda *where: (one(), remove(*where), one())[1]
+
+    def removed(folder: Path, name: str) -> None:
+        one()
+        remove(folder, name)
+        one()
+
+    segments.remove = removed
 
 
 def test_segments_do_not_pile_up_while_a_process_lives(ledger: Ledger, folder: Path, hit: Event) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cachelayer.core.errors import ConfigError
 from cachelayer.core.host import spellings, written_host
-from cachelayer.dialects.envelope import target_of
+from cachelayer.core.scope import target_of
 from cachelayer.ledger.own_prices import find, parse
 
 SETTING = {

@@ -54,7 +54,7 @@ def image(usage: Usage | None = None, **more: Any) -> Reading:
     return Reading(None, images=more.pop("images", 1), usage=usage, **more)
 
 
-def tokens(**counts: int) -> Usage:
+def tokens(**counts: Any) -> Usage:
     """A whole, detailed usage block."""
     text_in, image_in = counts.pop("text_in", 0), counts.pop("image_in", 0)
     text_out, image_out = counts.pop("text_out", 0), counts.pop("image_out", 0)

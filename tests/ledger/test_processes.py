@@ -57,8 +57,8 @@ def keys(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def recorded(ledger: Ledger) -> Counter[str | None]:
-    return Counter(event.key for event in ledger.events())
+def recorded(ledger: Ledger) -> Counter[str]:
+    return Counter(event.key or "none" for event in ledger.events())
 
 
 def test_ten_thousand_outcomes_of_four_processes_are_counted_once(python: Start, folder: Path, tmp_path: Path) -> None:

@@ -290,8 +290,8 @@ class TestWhatTheAnswerSays:
 
     def test_comes_after_the_users_own_price(self) -> None:
         asked = openai("any/model", "https://openrouter.ai/api")
-        said = {"usage": {"cost": 0.03422675}}
-        assert cost(asked, {"openrouter.ai": "0.05"}, **said).usd == Decimal("0.05")
+        usage = {"cost": 0.03422675}
+        assert cost(asked, {"openrouter.ai": "0.05"}, usage=usage).usd == Decimal("0.05")
 
     def test_comes_after_the_list_where_the_user_says_the_list_is_right(self) -> None:
         asked, usage = openai(base="https://gw.example"), openai_usage(10, 0, 4160)

@@ -4,6 +4,7 @@ all. All times are small here; nothing is asserted of how long something took.""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import threading
 import time
@@ -18,8 +19,9 @@ import pytest
 import cachelayer
 from cachelayer.core.model import Event, Outcome
 from tests.asking import PATH, body
+from tests.clients.canned import Said
 from tests.conftest import Program, finish
-from tests.runtime.silent import JSON, Said, Silent, image, shade_of
+from tests.runtime.silent import JSON, Silent, image, shade_of
 
 
 def events(cache: cachelayer.Cache) -> list[Event]:
@@ -297,3 +299,53 @@ def test_a_stopped_holder_holds_nobody_and_his_late_answer_is_not_kept(program: 
                 answer = client.post(provider.url + PATH, json=body())
                 assert (answer.headers["x-cachelayer"], shade_of(answer.content)) == ("HIT", 2)
         assert provider.calls == 2
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_silent_call_is_overtaken_by_another_processs_answer(kind: str, program: Program, folder: Path) -> None:
+    """Also for its starter alone, who makes no second call: his own is late, whatever becomes of it."""
+
+    def ask(url: str) -> httpx.Response:
+        with cache.wrap(httpx.Client(timeout=100)) as client:
+            return client.post(url, json=body())
+
+    async def ask_async(url: str) -> httpx.Response:
+        async with cache.wrap(httpx.AsyncClient(timeout=100)) as client:
+            return await client.post(url, json=body())
+
+    with Silent(1) as provider, cachelayer.Cache(path=folder, hedge_after=0.5, drain_timeout=600) as cache:
+        url, answers = provider.url + PATH, list[httpx.Response]()
+        asking = (lambda: asyncio.run(ask_async(url))) if kind == "async" else (lambda: ask(url))
+        thread = threading.Thread(target=lambda: answers.append(asking()))
+        thread.start()
+        provider.wait_for_calls(1)
+        other = start(program, ASK, folder, url, 1, 1, 0.5)
+        go(other)
+        assert Counter(map(word_of, finish(other).split())) == {"MISS": 1, SERVED: 1}  # type: ignore[arg-type]
+        wait_until(lambda: bool(answers) or provider.calls > 2)
+        assert [(answer.headers["x-cachelayer"], shade_of(answer.content)) for answer in answers] == [("MISS", 2)]
+        provider.speak()
+        thread.join()
+        wait_until(lambda: cache.stats().requests == 3)
+        booked = Counter((word_of(event.outcome), event.reason, event.upstream) for event in events(cache))
+        assert booked == {("MISS", None, 1): 1, ("MISS", "late", 1): 1, (SERVED, None, 0): 1}
+        assert provider.calls == 2
+        with cache.wrap(httpx.Client()) as client:
+            assert shade_of(client.post(url, json=body()).content) == 2
+
+
+def test_who_comes_back_goes_on_with_the_wait_for_a_lease(program: Program, folder: Path) -> None:
+    """An SDK that pauses between its tries: each is shorter than hedge_after, and no call lives on in the pause."""
+    with Silent(1) as provider:
+        holder = start(program, ASK, folder, provider.url + PATH, 1, 0, 3600.0)
+        go(holder)
+        provider.wait_for_calls(1)
+        with cachelayer.Cache(path=folder, hedge_after=4.0) as cache, cache.wrap(httpx.Client(timeout=1)) as client:
+            answers: list[httpx.Response] = []
+            for _ in range(5):
+                with contextlib.suppress(httpx.ReadTimeout):
+                    answers = answers or [client.post(provider.url + PATH, json=body())]
+                wait_until(lambda: not cache._engine.flights._calls)
+            assert [shade_of(answer.content) for answer in answers] == [2]
+            provider.speak()
+            finish(holder)  # type: ignore[arg-type]

@@ -118,7 +118,7 @@ def test_threads_and_a_forked_child() -> None:
 
 def test_caches_of_two_namespaces_never_meet(folder: Any) -> None:
     with cachelayer.Cache(path=folder) as one, cachelayer.Cache(path=folder, namespace="b") as two:
-        keys = [cache._engine.memo.ask(request()) for cache in (one, two, one)]
+        keys = [cache._engine._memo.ask(request()) for cache in (one, two, one)]
         assert keys[0] == keys[2]
         assert isinstance(keys[0], Asked)
         assert isinstance(keys[1], Asked)

@@ -55,12 +55,13 @@ def test_64_threads_make_one_call(cache: cachelayer.Cache, simulator: Simulator)
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_200_tasks_make_one_call(loop: str, cache: cachelayer.Cache, simulator: Simulator) -> None:
-    async def main() -> list[bytes | None]:
+    async def main() -> list[str | None]:
         async with cache.wrap(AsyncOpenAI(base_url=simulator.url + "/v1", api_key="k", max_retries=0)) as client:
 
             async def ask() -> str | None:
                 answer = await client.images.generate(**body())
-                return answer.data[0].b64_json
+                picture: str | None = answer.data[0].b64_json
+                return picture
 
             simulator.hold()
             tasks = [asyncio.create_task(ask()) for _ in range(200)]
@@ -130,6 +131,7 @@ def test_8_processes_make_one_call(program: Program, folder: Path, simulator: Si
         assert process.stdin is not None
         assert process.stdout.readline() == "ready\n"
     for process in processes:
+        assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
     simulator.wait_for_calls(1)
@@ -201,7 +203,7 @@ def test_killed_leader_frees_his_lease_at_once(
 def test_a_forked_child_has_flights_of_its_own(program: Program, folder: Path, simulator: Simulator) -> None:
     """A child forked beside a flight of its parent neither hangs nor calls: it waits for the parent's lease."""
     source = """
-        import httpx, cachelayer, threading
+        import httpx, cachelayer, threading, time
         folder, url = args
         cache = cachelayer.Cache(path=folder)
         ask = lambda client: client.post(url, json={"model": "gpt-image-2", "prompt": "p", "size": "64x64"})
@@ -212,7 +214,11 @@ def test_a_forked_child_has_flights_of_its_own(program: Program, folder: Path, s
         warnings.simplefilter("ignore")
         child = os.fork()
         if child == 0:
-            print("forked", flush=True)
+            def tell():
+                while not cache.flights.count():
+                    time.sleep(0.001)
+                print("waits", flush=True)
+            threading.Thread(target=tell).start()
             print(ask(cache.wrap(httpx.Client(timeout=60))).headers["x-cachelayer"], flush=True)
             os._exit(0)
         thread.join()
@@ -226,7 +232,7 @@ def test_a_forked_child_has_flights_of_its_own(program: Program, folder: Path, s
     simulator.wait_for_calls(1)
     process.stdin.write("\n")
     process.stdin.flush()
-    assert process.stdout.readline() == "forked\n"
+    assert process.stdout.readline() == "waits\n"
     simulator.release()
     assert sorted(finish(process).split()) == ["COALESCED", "MISS"]
     assert simulator.calls == 1

@@ -10,6 +10,7 @@ import pytest
 
 from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.runtime.tier import REST, TRIES, Tier
+from cachelayer.stores.base import NONE, Evicted
 
 
 class FailingStore:
@@ -58,6 +59,9 @@ class FailingStore:
 
     def sizes(self) -> tuple[int, int, int]:
         return len(self._records), len(self._blobs), 0
+
+    def take_evicted(self) -> Evicted:
+        return NONE
 
     def close(self) -> None:
         pass
@@ -148,6 +152,7 @@ def test_a_closed_tier_is_not_opened_again(store: FailingStore, clock: Clock) ->
 
 def test_a_tier_closed_while_it_opens_lets_go_of_the_store(clock: Clock) -> None:
     closed: list[bool] = []
+    tier: Tier
 
     class Closable(FailingStore):
         def close(self) -> None:
@@ -303,7 +308,7 @@ def test_each_kind_of_failure_is_warned_of_once(
 ) -> None:
     with caplog.at_level(logging.DEBUG, "cachelayer"):
         for error in (StoreError, OSError, StoreError, OSError):
-            store.error = lambda error=error: error("gone")  # type: ignore[misc]
+            store.error = lambda error=error: error("gone")
             for _ in range(TRIES):
                 tier.get("k")
                 put(tier)

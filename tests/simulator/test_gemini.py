@@ -4,25 +4,27 @@ import asyncio
 import base64
 import io
 import json
+from typing import Any
 
+import httpx
 import pytest
 from google.genai import errors, types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cachelayer.simulator import gemini
+from cachelayer.simulator import Simulator, gemini
 from cachelayer.simulator.behaviour import Behaviour, Call
 from cachelayer.simulator.render import render
 
 PATH = "/v1beta/models/gemini-3-pro-image:generateContent"
 
 
-def ask(prompt="a red fox", **config):
+def ask(prompt: str = "a red fox", **config: object) -> dict[str, Any]:
     return {"contents": [{"role": "user", "parts": [{"text": prompt}]}], "generationConfig": config}
 
 
-def image_of(part):
+def image_of(part: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(part["inlineData"]["data"], validate=True)))
 
 
@@ -38,7 +40,9 @@ def image_of(part):
         ("gemini-2.5-flash-image", "4:5", None, (896, 1152)),
     ],
 )
-def test_exact_sizes_through_the_sdk(google, model, aspect, size, pixels):
+def test_exact_sizes_through_the_sdk(
+    google: Any, model: str, aspect: str | None, size: str | None, pixels: tuple[int, int]
+) -> None:
     config = types.GenerateContentConfig(
         response_modalities=["IMAGE"], image_config=types.ImageConfig(aspect_ratio=aspect, image_size=size)
     )
@@ -46,26 +50,26 @@ def test_exact_sizes_through_the_sdk(google, model, aspect, size, pixels):
     (part,) = answer.candidates[0].content.parts
     image = Image.open(io.BytesIO(part.inline_data.data))
     assert image.size == pixels
-    assert Image.MIME[image.format] == part.inline_data.mime_type
+    assert Image.MIME[image.format or ""] == part.inline_data.mime_type
 
 
 @pytest.mark.parametrize("mime", ["image/png", "image/jpeg", "image/webp"])
-def test_the_asked_mime_type(http, mime):
+def test_the_asked_mime_type(http: httpx.Client, mime: str) -> None:
     config = {"imageOutputOptions": {"mimeType": mime}}
     answer = http.post(PATH, json=ask(imageConfig=config, responseModalities=["IMAGE"])).json()
     (part,) = answer["candidates"][0]["content"]["parts"]
     assert part["inlineData"]["mimeType"] == mime
-    assert Image.MIME[image_of(part).format] == mime
+    assert Image.MIME[image_of(part).format or ""] == mime
 
 
-def test_snake_case_spelling_is_understood(http):
+def test_snake_case_spelling_is_understood(http: httpx.Client) -> None:
     config = {"response_modalities": ["IMAGE"], "image_config": {"aspect_ratio": "16:9", "image_size": "2K"}}
     body = {"contents": {"parts": {"text": "a fox"}}, "generation_config": config}
     (part,) = http.post(PATH, json=body).json()["candidates"][0]["content"]["parts"]
     assert image_of(part).size == (2752, 1536)
 
 
-def test_shape_of_a_plain_answer(http):
+def test_shape_of_a_plain_answer(http: httpx.Client) -> None:
     response = http.post(PATH, json=ask(responseModalities=["TEXT", "IMAGE"]))
     answer = response.json()
     assert list(answer) == ["candidates", "usageMetadata", "modelVersion", "responseId"]
@@ -83,7 +87,7 @@ def test_shape_of_a_plain_answer(http):
     assert int(response.headers["content-length"]) == len(response.content)
 
 
-def test_usage_blocks_count_as_the_recordings_do(http):
+def test_usage_blocks_count_as_the_recordings_do(http: httpx.Client) -> None:
     # 174 thought tokens in the recording, 200 here; the rest of the structure is the recorded one.
     usage = http.post(PATH, json=ask("x" * 567 * 4, responseModalities=["IMAGE"])).json()["usageMetadata"]
     assert usage == {
@@ -97,13 +101,13 @@ def test_usage_blocks_count_as_the_recordings_do(http):
 
 
 @pytest.mark.parametrize(("size", "tokens"), [("1K", 1120), ("2K", 1120), ("4K", 2000)])
-def test_output_tokens_by_size(http, size, tokens):
+def test_output_tokens_by_size(http: httpx.Client, size: str, tokens: int) -> None:
     usage = http.post(PATH, json=ask(imageConfig={"imageSize": size}, responseModalities=["IMAGE"])).json()
     assert usage["usageMetadata"]["candidatesTokensDetails"] == [{"modality": "IMAGE", "tokenCount": tokens}]
 
 
 @pytest.mark.parametrize(("model", "each"), [("gemini-3-pro-image", 560), ("gemini-2.5-flash-image", 258)])
-def test_references_are_billed_and_give_the_shape(google, model, each):
+def test_references_are_billed_and_give_the_shape(google: Any, model: str, each: int) -> None:
     wide = render("a reference", 1600, 900, "png").data
     contents = [types.Part.from_bytes(data=wide, mime_type="image/png")] * 2 + ["make it night"]
     answer = google.models.generate_content(model=model, contents=contents)
@@ -114,7 +118,7 @@ def test_references_are_billed_and_give_the_shape(google, model, each):
     assert abs(width / height - 16 / 9) < 0.05
 
 
-def test_candidates_are_as_many_as_asked_and_differ(http):
+def test_candidates_are_as_many_as_asked_and_differ(http: httpx.Client) -> None:
     answer = http.post(PATH, json=ask(candidateCount=3, responseModalities=["IMAGE"])).json()
     images = [candidate["content"]["parts"][0]["inlineData"]["data"] for candidate in answer["candidates"]]
     assert len(set(images)) == 3
@@ -131,7 +135,7 @@ def test_candidates_are_as_many_as_asked_and_differ(http):
         "/v1beta/models/gemini-3-pro-image%3AgenerateContent",
     ],
 )
-def test_every_path_of_the_api(http, sim, path):
+def test_every_path_of_the_api(http: httpx.Client, sim: Simulator, path: str) -> None:
     assert http.post(path, json=ask(responseModalities=["IMAGE"])).json()["modelVersion"] == "gemini-3-pro-image"
     assert sim.calls == sim.answered == 1
 
@@ -140,7 +144,7 @@ def test_every_path_of_the_api(http, sim, path):
     ("model", "config"),
     [("gemini-2.5-flash", {}), ("gemini-3-pro-image", {"responseModalities": ["TEXT"]})],
 )
-def test_text_where_no_image_is_asked(http, model, config):
+def test_text_where_no_image_is_asked(http: httpx.Client, model: str, config: dict[str, Any]) -> None:
     answer = http.post(f"/v1beta/models/{model}:generateContent", json=ask(**config)).json()
     (part,) = answer["candidates"][0]["content"]["parts"]
     assert list(part) == ["text"]
@@ -148,7 +152,7 @@ def test_text_where_no_image_is_asked(http, model, config):
     assert "thoughtsTokenCount" not in answer["usageMetadata"]
 
 
-def test_stream_through_the_sdk_holds_what_the_plain_answer_holds(google):
+def test_stream_through_the_sdk_holds_what_the_plain_answer_holds(google: Any) -> None:
     plain = google.models.generate_content(model="gemini-3-pro-image", contents="a red fox")
     wanted = next(part.inline_data.data for part in plain.candidates[0].content.parts if part.inline_data)
     chunks = list(google.models.generate_content_stream(model="gemini-3-pro-image", contents="a red fox"))
@@ -159,7 +163,7 @@ def test_stream_through_the_sdk_holds_what_the_plain_answer_holds(google):
     assert chunks[-1].usage_metadata == plain.usage_metadata
 
 
-def test_a_stream_without_sse_is_one_json_array(http):
+def test_a_stream_without_sse_is_one_json_array(http: httpx.Client) -> None:
     response = http.post(PATH.replace("generate", "streamGenerate"), json=ask(responseModalities=["TEXT", "IMAGE"]))
     events = response.json()
     assert len(events) == 3
@@ -167,8 +171,8 @@ def test_a_stream_without_sse_is_one_json_array(http):
 
 
 @pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")  # google-genai's own
-def test_the_async_sdk_reads_it_too(google):
-    async def run():
+def test_the_async_sdk_reads_it_too(google: Any) -> None:
+    async def run() -> tuple[Any, list[Any]]:
         answer = await google.aio.models.generate_content(model="gemini-3-pro-image", contents="a red fox")
         stream = await google.aio.models.generate_content_stream(model="gemini-3-pro-image", contents="a red fox")
         streamed = [part.inline_data async for chunk in stream for part in chunk.candidates[0].content.parts]
@@ -180,7 +184,7 @@ def test_the_async_sdk_reads_it_too(google):
     assert any(streamed)
 
 
-def test_blocks_alternate_between_prompt_and_image(google, sim):
+def test_blocks_alternate_between_prompt_and_image(google: Any, sim: Simulator) -> None:
     sim.script("block", "block")
     prompt = google.models.generate_content(model="gemini-3-pro-image", contents="a fox")
     assert prompt.prompt_feedback.block_reason == types.BlockedReason.PROHIBITED_CONTENT
@@ -194,7 +198,7 @@ def test_blocks_alternate_between_prompt_and_image(google, sim):
 
 
 @pytest.mark.parametrize("behaviour", ["block", "truncate", "text_only"])
-def test_a_stream_can_end_badly_too(google, sim, behaviour):
+def test_a_stream_can_end_badly_too(google: Any, sim: Simulator, behaviour: str) -> None:
     sim.script(behaviour)
     chunks = list(google.models.generate_content_stream(model="gemini-3-pro-image", contents="a fox"))
     assert not any(
@@ -203,7 +207,7 @@ def test_a_stream_can_end_badly_too(google, sim, behaviour):
     assert (sim.calls, sim.answered) == (1, 0)
 
 
-def test_truncation_and_text_only(google, sim):
+def test_truncation_and_text_only(google: Any, sim: Simulator) -> None:
     sim.script("truncate", "text_only")
     cut = google.models.generate_content(model="gemini-3-pro-image", contents="a fox")
     assert cut.candidates[0].finish_reason == types.FinishReason.MAX_TOKENS
@@ -218,14 +222,14 @@ def test_truncation_and_text_only(google, sim):
 @pytest.mark.parametrize(
     ("behaviour", "code", "status"), [("error", 500, "INTERNAL"), ("rate_limit", 429, "RESOURCE_EXHAUSTED")]
 )
-def test_errors_in_googles_shape(google, sim, behaviour, code, status):
+def test_errors_in_googles_shape(google: Any, sim: Simulator, behaviour: str, code: int, status: str) -> None:
     sim.script(behaviour)
     with pytest.raises(errors.APIError) as raised:
         google.models.generate_content(model="gemini-3-pro-image", contents="a fox")
     assert (raised.value.code, raised.value.status) == (code, status)
 
 
-def test_the_wait_of_a_rate_limit_is_named_twice(http, sim):
+def test_the_wait_of_a_rate_limit_is_named_twice(http: httpx.Client, sim: Simulator) -> None:
     sim.script("rate_limit")
     response = http.post(PATH, json=ask())
     assert response.headers["retry-after"] == "1"
@@ -245,7 +249,7 @@ def test_the_wait_of_a_rate_limit_is_named_twice(http, sim):
         b'{"contents": "a fox"}',
     ],
 )
-def test_malformed_requests_are_refused_and_counted(http, sim, body):
+def test_malformed_requests_are_refused_and_counted(http: httpx.Client, sim: Simulator, body: bytes) -> None:
     response = http.post(PATH, content=body)
     assert response.status_code == 400
     assert response.json()["error"]["status"] == "INVALID_ARGUMENT"
@@ -253,7 +257,7 @@ def test_malformed_requests_are_refused_and_counted(http, sim, body):
 
 
 @pytest.mark.parametrize("config", [{"aspectRatio": "7:5"}, {"imageSize": "3K"}])
-def test_sizes_that_do_not_exist_are_refused(http, config):
+def test_sizes_that_do_not_exist_are_refused(http: httpx.Client, config: dict[str, Any]) -> None:
     assert http.post(PATH, json=ask(imageConfig=config)).status_code == 400
 
 
@@ -290,7 +294,7 @@ JSON = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(JSON, JSON, JSON)
-def test_no_request_breaks_it(contents, parts, config):
+def test_no_request_breaks_it(contents: object, parts: object, config: object) -> None:
     call = Call(0, 1, Behaviour.OK, 0.0)
     target = gemini.Target("gemini-2.5-flash-image", stream=False, sse=False)
     for body in (contents, {"contents": [{"parts": parts}], "generationConfig": config}):

@@ -5,14 +5,16 @@ import base64
 import io
 import json
 from decimal import Decimal
+from typing import Any
 
+import httpx
 import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cachelayer.simulator import openai_images
+from cachelayer.simulator import Simulator, openai_images
 from cachelayer.simulator.behaviour import Behaviour, Call
 from cachelayer.simulator.render import render
 from cachelayer.simulator.sizes import openai_image_tokens
@@ -22,7 +24,7 @@ REFERENCE = render("a reference", 1024, 1024, "png").data
 PORTRAIT = render("a reference", 1024, 1536, "jpeg").data
 
 
-def decoded(b64):
+def decoded(b64: str) -> Image.Image:
     image = Image.open(io.BytesIO(base64.b64decode(b64, validate=True)))
     image.load()
     return image
@@ -30,14 +32,15 @@ def decoded(b64):
 
 @pytest.mark.parametrize("format_", ["png", "jpeg", "webp"])
 @pytest.mark.parametrize("size", ["1024x1024", "1024x1536", "1536x1024", "1536x864"])
-def test_exact_sizes_and_formats_through_the_sdk(oai, size, format_):
+def test_exact_sizes_and_formats_through_the_sdk(oai: Any, size: str | None, format_: str) -> None:
     answer = oai.images.generate(model="gpt-image-2", prompt="a red fox", size=size, output_format=format_)
     image = decoded(answer.data[0].b64_json)
     assert "x".join(map(str, image.size)) == answer.size == size
+    assert image.format is not None
     assert image.format.lower() == answer.output_format == format_
 
 
-def test_shape_of_a_plain_answer(http, sim):
+def test_shape_of_a_plain_answer(http: httpx.Client, sim: Simulator) -> None:
     body = {"model": "gpt-image-1", "prompt": "a siamese cat", "n": 1, "size": "1024x1024"}
     response = http.post(GENERATIONS, json=body)
     answer = response.json()
@@ -68,23 +71,25 @@ def test_shape_of_a_plain_answer(http, sim):
         ("gpt-image-2", (1536, 864), "low", 120),
     ],
 )
-def test_output_tokens(model, size, quality, tokens):
+def test_output_tokens(model: str, size: tuple[int, int], quality: str, tokens: int) -> None:
     assert openai_image_tokens(model, *size, quality) == tokens
 
 
-def test_n_images_differ_and_are_billed_each(oai):
+def test_n_images_differ_and_are_billed_each(oai: Any) -> None:
     answer = oai.images.generate(model="gpt-image-1", prompt="a red fox", n=3, quality="low")
     assert len({item.b64_json for item in answer.data}) == 3
     assert answer.usage.output_tokens == 3 * 272
 
 
-def test_a_transparent_background_is_transparent(oai):
+def test_a_transparent_background_is_transparent(oai: Any) -> None:
     answer = oai.images.generate(model="gpt-image-1", prompt="a red fox", background="transparent")
     assert answer.background == "transparent"
-    assert decoded(answer.data[0].b64_json).getpixel((0, 0))[3] == 0
+    corner = decoded(answer.data[0].b64_json).getpixel((0, 0))
+    assert isinstance(corner, tuple)
+    assert corner[3] == 0
 
 
-def test_edits_with_several_images_and_a_mask(oai, sim):
+def test_edits_with_several_images_and_a_mask(oai: Any, sim: Simulator) -> None:
     answer = oai.images.edit(model="gpt-image-1", prompt="merge them", image=[REFERENCE, PORTRAIT], quality="low")
     # The recorded edit of a square and a portrait picture was billed 517 image tokens.
     assert answer.usage.input_tokens_details.image_tokens == 517
@@ -95,7 +100,7 @@ def test_edits_with_several_images_and_a_mask(oai, sim):
     assert b'name="mask"' in sim.requests[1].body
 
 
-def test_edits_as_json(http):
+def test_edits_as_json(http: httpx.Client) -> None:
     url = "data:image/png;base64," + base64.b64encode(render("logo", 128, 128, "png").data).decode()
     body = {"model": "gpt-image-2", "prompt": "turn the logo green", "images": [{"image_url": url}], "quality": "low"}
     usage = http.post("/v1/images/edits", json=body | {"size": "1536x864"}).json()["usage"]
@@ -103,23 +108,23 @@ def test_edits_as_json(http):
     assert usage["output_tokens"] == 120
 
 
-def test_an_edit_without_an_image_is_refused(http):
+def test_an_edit_without_an_image_is_refused(http: httpx.Client) -> None:
     response = http.post("/v1/images/edits", json={"prompt": "turn it green"})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "image"
 
 
-def test_azure_names_the_model_in_the_path(sim):
+def test_azure_names_the_model_in_the_path(sim: Simulator) -> None:
     with openai.AzureOpenAI(
         azure_endpoint=sim.url, api_key="none", api_version="2025-04-01-preview", max_retries=0
     ) as client:
         answer = client.images.generate(model="gpt-image-1-mini", prompt="a red fox", quality="low")
-    assert len(answer.data) == 1
+    assert len(answer.data or []) == 1
     assert sim.requests[0].path.startswith("/openai/deployments/gpt-image-1-mini/images/generations?api-version=")
     assert sim.billed_usd == Decimal("0.002182")  # 3 text tokens at $2 and 272 image tokens at $8 per million
 
 
-def test_stream_of_a_generation(oai):
+def test_stream_of_a_generation(oai: Any) -> None:
     plain = oai.images.generate(model="gpt-image-1", prompt="a red fox", quality="low")
     stream = oai.images.generate(model="gpt-image-1", prompt="a red fox", quality="low", stream=True, partial_images=2)
     *drafts, done = stream
@@ -131,15 +136,15 @@ def test_stream_of_a_generation(oai):
     assert done.usage.output_tokens == 272 + 2 * 100
 
 
-def test_stream_of_an_edit(oai):
+def test_stream_of_an_edit(oai: Any) -> None:
     (done,) = oai.images.edit(model="gpt-image-1", prompt="at night", image=REFERENCE, stream=True)
     assert done.type == "image_edit.completed"
     assert decoded(done.b64_json).size == (1024, 1024)
     assert done.usage.total_tokens == 2 + 194 + 4160
 
 
-def test_the_async_sdk_reads_both(sim):
-    async def run():
+def test_the_async_sdk_reads_both(sim: Simulator) -> None:
+    async def run() -> tuple[Any, list[Any]]:
         async with openai.AsyncOpenAI(base_url=sim.url + "/v1", api_key="none", max_retries=0) as client:
             answer = await client.images.generate(model="gpt-image-1", prompt="a red fox")
             stream = await client.images.generate(model="gpt-image-1", prompt="a red fox", stream=True)
@@ -158,7 +163,9 @@ def test_the_async_sdk_reads_both(sim):
         ("block", openai.BadRequestError, "moderation_blocked"),
     ],
 )
-def test_errors_in_openais_shape(oai, sim, behaviour, error, code):
+def test_errors_in_openais_shape(
+    oai: Any, sim: Simulator, behaviour: str, error: type[openai.APIStatusError], code: str | None
+) -> None:
     sim.script(behaviour)
     with pytest.raises(error) as raised:
         oai.images.generate(model="gpt-image-1", prompt="a red fox")
@@ -168,7 +175,7 @@ def test_errors_in_openais_shape(oai, sim, behaviour, error, code):
     assert ("retry-after" in raised.value.response.headers) == (behaviour == "rate_limit")
 
 
-def test_answers_that_lack_images(oai, sim):
+def test_answers_that_lack_images(oai: Any, sim: Simulator) -> None:
     sim.script("text_only", "truncate", "truncate")
     assert [item.b64_json for item in oai.images.generate(model="gpt-image-1", prompt="a red fox").data] == [None]
     assert oai.images.generate(model="gpt-image-1", prompt="a red fox").data == []
@@ -178,7 +185,7 @@ def test_answers_that_lack_images(oai, sim):
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["asked for", "scripted"])
-def test_an_answer_by_url_leads_to_the_image(http, sim, asked):
+def test_an_answer_by_url_leads_to_the_image(http: httpx.Client, sim: Simulator, asked: bool) -> None:
     body = {"model": "gpt-image-1", "prompt": "a red fox"}
     if asked:
         body["response_format"] = "url"
@@ -207,7 +214,9 @@ def test_an_answer_by_url_leads_to_the_image(http, sim, asked):
         (b'{"prompt": "a", "output_format": ["png"]}', "output_format"),
     ],
 )
-def test_malformed_requests_are_refused_and_counted(http, sim, body, param):
+def test_malformed_requests_are_refused_and_counted(
+    http: httpx.Client, sim: Simulator, body: bytes, param: str | None
+) -> None:
     response = http.post(GENERATIONS, content=body, headers={"content-type": "application/json"})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
@@ -224,7 +233,7 @@ def test_malformed_requests_are_refused_and_counted(http, sim, body, param):
         ("text/plain", b"a red fox"),
     ],
 )
-def test_broken_forms_are_refused(http, kind, body):
+def test_broken_forms_are_refused(http: httpx.Client, kind: str, body: bytes) -> None:
     assert http.post("/v1/images/edits", content=body, headers={"content-type": kind}).status_code == 400
 
 
@@ -251,7 +260,7 @@ JSON = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.booleans())
-def test_no_request_breaks_it(fields, edit):
+def test_no_request_breaks_it(fields: dict[str, object], edit: bool) -> None:
     call = Call(0, 1, Behaviour.OK, 0.0)
     for body in (fields, {"prompt": "a", "size": "64x64"} | fields):
         reply = openai_images.answer(
@@ -262,7 +271,7 @@ def test_no_request_breaks_it(fields, edit):
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300))
-def test_no_form_breaks_it(noise):
+def test_no_form_breaks_it(noise: bytes) -> None:
     call = Call(0, 1, Behaviour.OK, 0.0)
     form = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na\r\n--b\r\n' + noise + b"\r\n--b--"
     for body in (noise, form):

@@ -6,51 +6,54 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import genai_prices
 import httpx
 import pytest
 
 from cachelayer.simulator import Simulator
-from cachelayer.simulator.behaviour import Behaviour, Director
+from cachelayer.simulator.behaviour import Behaviour, Call, Director
 from cachelayer.simulator.prices import Tokens, bill
 
 GENERATIONS = "/v1/images/generations"
 GEMINI = "/v1beta/models/gemini-3-pro-image:generateContent"
 
 
-def small(prompt="a red fox"):
+def small(prompt: str = "a red fox") -> dict[str, Any]:
     return {"model": "gpt-image-1", "prompt": prompt, "size": "64x64", "quality": "low"}
 
 
-def gemini_ask(prompt="a red fox"):
+def gemini_ask(prompt: str = "a red fox") -> dict[str, Any]:
     return {"contents": [{"parts": [{"text": prompt}]}], "generationConfig": {"responseModalities": ["IMAGE"]}}
 
 
-def test_requests_are_recorded_byte_for_byte(http, sim):
+def test_requests_are_recorded_byte_for_byte(http: httpx.Client, sim: Simulator) -> None:
     body = b'{ "prompt":\t"a red fox" , "size": "64x64"}'
-    http.post(f"{GENERATIONS}?trace=1", content=body, headers={"X-Trace": "Ü".encode("latin-1"), "authorization": "k"})
+    http.post(
+        f"{GENERATIONS}?trace=1", content=body, headers={b"X-Trace": "Ü".encode("latin-1"), b"authorization": b"k"}
+    )
     (recorded,) = sim.requests
     assert (recorded.method, recorded.path, recorded.body) == ("POST", f"{GENERATIONS}?trace=1", body)
     assert ("authorization", "k") in recorded.headers
     assert ("X-Trace", "Ü") in recorded.headers
 
 
-def test_a_body_in_chunks_is_recorded_whole(http, sim):
+def test_a_body_in_chunks_is_recorded_whole(http: httpx.Client, sim: Simulator) -> None:
     pieces = [b'{"prompt": "a red ', b"", b'fox", "size": "64x64"}']
     assert http.post(GENERATIONS, content=iter(pieces)).status_code == 200
     assert sim.requests[0].body == b"".join(pieces)
     assert dict(sim.requests[0].headers)["Transfer-Encoding"] == "chunked"
 
 
-def test_the_oldest_recorded_requests_make_room():
+def test_the_oldest_recorded_requests_make_room() -> None:
     with Simulator(keep_requests=2) as sim, httpx.Client(base_url=sim.url) as http:
         for name in "abc":
             http.get(f"/{name}")
         assert [request.path for request in sim.requests] == ["/b", "/c"]
 
 
-def test_what_is_no_generation_call_is_not_counted(http, sim):
+def test_what_is_no_generation_call_is_not_counted(http: httpx.Client, sim: Simulator) -> None:
     sim.script("error")
     assert {row["object"] for row in http.get("/v1/models").json()["data"]} == {"model"}
     assert http.get("/v1beta/models").json()["models"][0]["name"].startswith("models/")
@@ -61,8 +64,8 @@ def test_what_is_no_generation_call_is_not_counted(http, sim):
     assert http.post(GENERATIONS, json=small()).status_code == 500  # none of them took the script's line
 
 
-def test_the_same_seed_gives_the_same_answers_and_another_seed_others():
-    def answers(seed):
+def test_the_same_seed_gives_the_same_answers_and_another_seed_others() -> None:
+    def answers(seed: int) -> list[tuple[int, list[tuple[str, str]], bytes]]:
         with Simulator(seed=seed, error_rate=0.2, block_rate=0.2) as sim, httpx.Client(base_url=sim.url) as http:
             bodies = []
             for number in range(20):
@@ -75,19 +78,19 @@ def test_the_same_seed_gives_the_same_answers_and_another_seed_others():
     assert [body[2] for body in answers(1)] != [body[2] for body in answers(2)]
 
 
-def test_two_calls_for_the_same_thing_can_be_told_apart_but_not_by_their_image(http):
+def test_two_calls_for_the_same_thing_can_be_told_apart_but_not_by_their_image(http: httpx.Client) -> None:
     first, second = (http.post(GENERATIONS, json=small()).json() for _ in range(2))
     assert first["data"] == second["data"]
     assert first["created"] != second["created"]
 
 
-def drawn(seed, **rates):
-    rates = {Behaviour(name): rate for name, rate in rates.items()}
-    director = Director(latency=(1.0, 2.0), rates=rates, rate_limit=None, seed=seed, clock=lambda: 0.0)
+def drawn(seed: int, **rates: float) -> list[Call]:
+    shares = {Behaviour(name): rate for name, rate in rates.items()}
+    director = Director(latency=(1.0, 2.0), rates=shares, rate_limit=None, seed=seed, clock=lambda: 0.0)
     return [director.next("") for _ in range(4000)]
 
 
-def test_rates_are_shares_and_latency_stays_in_its_range():
+def test_rates_are_shares_and_latency_stays_in_its_range() -> None:
     calls = drawn(5, error=0.1, block=0.2, text_only=0.05, truncate=0.05, disconnect=0.1)
     shares = {behaviour: sum(call.behaviour is behaviour for call in calls) / 4000 for behaviour in Behaviour}
     wanted = {"error": 0.1, "block": 0.2, "text_only": 0.05, "truncate": 0.05, "disconnect": 0.1, "ok": 0.5}
@@ -111,17 +114,17 @@ def test_rates_are_shares_and_latency_stays_in_its_range():
         {"rate_limit": 0},
     ],
 )
-def test_arguments_out_of_range_are_refused(wrong):
+def test_arguments_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Simulator(**wrong)
 
 
-def test_an_unknown_behaviour_is_refused(sim):
+def test_an_unknown_behaviour_is_refused(sim: Simulator) -> None:
     with pytest.raises(ValueError, match="melt"):
         sim.script("melt")
 
 
-def test_a_rate_limit_opens_again_after_a_minute():
+def test_a_rate_limit_opens_again_after_a_minute() -> None:
     now = [100.0]
     director = Director(latency=0.5, rates={}, rate_limit=2, seed=0, clock=lambda: now[0])
     first = [director.next("") for _ in range(3)]
@@ -133,7 +136,7 @@ def test_a_rate_limit_opens_again_after_a_minute():
     assert [director.next("").behaviour for _ in range(3)] == ["ok", "ok", "rate_limit"]
 
 
-def test_a_rate_limit_over_http():
+def test_a_rate_limit_over_http() -> None:
     with Simulator(rate_limit=1) as sim, httpx.Client(base_url=sim.url) as http:
         assert http.post(GENERATIONS, json=small()).status_code == 200
         over = http.post(GENERATIONS, json=small())
@@ -143,14 +146,14 @@ def test_a_rate_limit_over_http():
         assert (sim.calls, sim.answered) == (3, 1)
 
 
-def test_a_script_is_followed_and_then_over(http, sim):
+def test_a_script_is_followed_and_then_over(http: httpx.Client, sim: Simulator) -> None:
     sim.script("error", "ok")
     sim.script("block")
     assert [http.post(GENERATIONS, json=small()).status_code for _ in range(4)] == [500, 200, 400, 200]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_disconnect_comes_in_the_middle_of_the_body(http, sim, stream):
+def test_a_disconnect_comes_in_the_middle_of_the_body(http: httpx.Client, sim: Simulator, stream: bool) -> None:
     sim.script("disconnect")
     with http.stream("POST", GENERATIONS, json=small() | {"stream": stream}) as response:
         assert response.status_code == 200
@@ -163,7 +166,7 @@ def test_a_disconnect_comes_in_the_middle_of_the_body(http, sim, stream):
     assert http.post(GENERATIONS, json=small()).status_code == 200
 
 
-def test_compression_is_the_clients_choice():
+def test_compression_is_the_clients_choice() -> None:
     with Simulator(compress=True) as sim, httpx.Client(base_url=sim.url) as http:
         packed = http.post(GENERATIONS, json=small(), headers={"accept-encoding": "gzip"})
         plain = http.post(GENERATIONS, json=small(), headers={"accept-encoding": "identity"})
@@ -172,7 +175,7 @@ def test_compression_is_the_clients_choice():
     assert packed.json()["data"] == plain.json()["data"]
 
 
-def test_held_calls_are_counted_and_wait(sim):
+def test_held_calls_are_counted_and_wait(sim: Simulator) -> None:
     sim.hold()
     with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=sim.url, timeout=30) as http:
         futures = [pool.submit(http.post, GENERATIONS, json=small()) for _ in range(8)]
@@ -184,7 +187,7 @@ def test_held_calls_are_counted_and_wait(sim):
     assert sim.answered == 8
 
 
-def test_holding_again_holds_only_new_calls(sim):
+def test_holding_again_holds_only_new_calls(sim: Simulator) -> None:
     sim.hold()
     with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=sim.url, timeout=30) as http:
         first = pool.submit(http.post, GENERATIONS, json=small())
@@ -199,12 +202,12 @@ def test_holding_again_holds_only_new_calls(sim):
         assert second.result().status_code == 200
 
 
-def test_waiting_for_calls_that_do_not_come_raises(sim):
+def test_waiting_for_calls_that_do_not_come_raises(sim: Simulator) -> None:
     with pytest.raises(TimeoutError, match="0 calls"):
         sim.wait_for_calls(1, 0.01)
 
 
-def test_stopping_ends_held_calls_idle_connections_and_their_threads():
+def test_stopping_ends_held_calls_idle_connections_and_their_threads() -> None:
     before = threading.active_count()
     sim = Simulator().start()
     sim.hold()
@@ -221,7 +224,7 @@ def test_stopping_ends_held_calls_idle_connections_and_their_threads():
     assert sim.calls == 1
 
 
-def test_a_client_that_leaves_is_counted_but_not_answered(sim, caplog):
+def test_a_client_that_leaves_is_counted_but_not_answered(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
     body = json.dumps(small()).encode()
     head = f"POST {GENERATIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     sim.hold()
@@ -240,7 +243,7 @@ def test_a_client_that_leaves_is_counted_but_not_answered(sim, caplog):
     assert not [record for record in caplog.records if record.name.startswith("cachelayer")]
 
 
-def test_a_client_that_leaves_in_the_middle_of_an_answer_harms_nobody(http, sim):
+def test_a_client_that_leaves_in_the_middle_of_an_answer_harms_nobody(http: httpx.Client, sim: Simulator) -> None:
     for _ in range(3):
         with http.stream("POST", GENERATIONS, json={"prompt": "a red fox", "size": "4096x4096"}) as response:
             assert response.status_code == 200
@@ -248,7 +251,7 @@ def test_a_client_that_leaves_in_the_middle_of_an_answer_harms_nobody(http, sim)
     assert sim.calls == 4
 
 
-def test_connections_are_kept_alive(sim):
+def test_connections_are_kept_alive(sim: Simulator) -> None:
     body = json.dumps(small()).encode()
     head = f"POST {GENERATIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", sim.port)) as connection, connection.makefile("rb") as answers:
@@ -260,14 +263,14 @@ def test_connections_are_kept_alive(sim):
 
 
 @pytest.mark.parametrize("length", [b"-1", b"many", b"999999999999999"])
-def test_impossible_lengths_are_refused(sim, length):
+def test_impossible_lengths_are_refused(sim: Simulator, length: bytes) -> None:
     with socket.create_connection(("127.0.0.1", sim.port)) as connection:
         connection.sendall(b"POST " + GENERATIONS.encode() + b" HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\n")
         assert connection.recv(12) in (b"HTTP/1.1 400", b"HTTP/1.1 413")
     assert sim.calls == 0
 
 
-def test_two_hundred_connections_at_once(sim):
+def test_two_hundred_connections_at_once(sim: Simulator) -> None:
     sim.hold()
     limits = httpx.Limits(max_connections=200)
     with ThreadPoolExecutor(200) as pool, httpx.Client(base_url=sim.url, timeout=60, limits=limits) as http:
@@ -280,7 +283,7 @@ def test_two_hundred_connections_at_once(sim):
     assert (sim.calls, sim.answered) == (200, 200)
 
 
-def test_starting_twice_is_refused_and_restarting_is_not():
+def test_starting_twice_is_refused_and_restarting_is_not() -> None:
     sim = Simulator()
     with pytest.raises(RuntimeError):
         _ = sim.url
@@ -293,7 +296,7 @@ def test_starting_twice_is_refused_and_restarting_is_not():
     assert sim.calls == 2
 
 
-def test_what_is_billed_is_the_list_price_of_the_usage_blocks_that_arrived(http, sim):
+def test_what_is_billed_is_the_list_price_of_the_usage_blocks_that_arrived(http: httpx.Client, sim: Simulator) -> None:
     total = Decimal(0)
     behaviours = ["ok", "text_only", "truncate", "block", "block", "error", "rate_limit"]
     sim.script(*behaviours * 2)
@@ -311,13 +314,13 @@ def test_what_is_billed_is_the_list_price_of_the_usage_blocks_that_arrived(http,
     assert sim.billed_usd == total > 0
 
 
-def test_the_price_that_can_be_worked_out_by_hand(http, sim):
+def test_the_price_that_can_be_worked_out_by_hand(http: httpx.Client, sim: Simulator) -> None:
     # 567 text input, 1,120 image output and 200 thinking tokens, as in the issue
     http.post(GEMINI, json=gemini_ask("x" * 567 * 4))
     assert sim.billed_usd == Decimal("0.137934")
 
 
-def test_the_recorded_usage_is_billed_as_recorded():
+def test_the_recorded_usage_is_billed_as_recorded() -> None:
     # pydantic-ai's recording of gemini-3-pro-image-preview: text beside the image is in the count, not in the details
     recorded = Tokens(text_in=14, text_out=163 + 174, image_out=1120)
     assert bill("gemini-3-pro-image-preview", recorded) == Decimal("0.138472")

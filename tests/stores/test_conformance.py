@@ -85,7 +85,7 @@ def test_a_deleted_entry_is_gone(open_store: Open, worker: Any) -> None:
 
 def test_scan_gives_the_newest_first(open_store: Open, worker: Any, clock: Any) -> None:
     store = open_store()
-    keys = []
+    keys: list[str] = []
     for n in range(250):  # more than a page
         clock.now += 1
         one = worker.sample(n)

@@ -237,6 +237,11 @@ def test_a_damaged_blob_is_found_and_repaired_by_the_next_put(
     assert store.sizes()[:2] == (1, 1)
 
 
+def _a_file_for_its_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.write_bytes(b"x")
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
@@ -249,7 +254,7 @@ INDEX_DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut": _cut,
     "deleted": lambda path: path.unlink(),
     "folder deleted": lambda path: shutil.rmtree(path.parent),
-    "folder is a file": lambda path: (shutil.rmtree(path.parent), path.parent.write_bytes(b"x")),
+    "folder is a file": _a_file_for_its_folder,
 }
 
 

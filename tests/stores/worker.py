@@ -19,7 +19,7 @@ from cachelayer.core.entry import BlobRef, Entry, Text, decode, encode, read_bod
 from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.core.model import Cost
 from cachelayer.stores.base import Store
-from cachelayer.stores.local import open_local
+from cachelayer.stores.local import LocalStore, open_local
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,15 @@ def drawn(rng: random.Random, names: int = 12) -> Sample:
     return sample(number, *blobs, text=bytes(100 * number))
 
 
-def whole(store: Store, key: str) -> bytes | None:
+def whole(store: LocalStore, key: str) -> bytes | None:
     """The body under a key, None when there is no entry. Raises Broken when its record or a blob is not whole."""
     record = store.get(key)
     return None if record is None else read_body(decode(record), store.get_blob)
+
+
+def delete(store: Store, key: str) -> bool:
+    """Whether there was an entry to delete."""
+    return store.delete(key)
 
 
 def churn(folder: Path, limit: int, seed: int) -> None:

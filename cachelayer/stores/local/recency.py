@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 from cachelayer.core.errors import StoreError
+from cachelayer.machine.interrupts import start_thread
 from cachelayer.machine.sqlite import ERRORS
 
 BATCH = 100
@@ -32,7 +33,7 @@ class Recency:
         if len(self._used) >= BATCH and self._flusher is None:
             self._flusher = threading.Thread(target=self._flush_in_thread, name="cachelayer-recency", daemon=True)
             with suppress(RuntimeError):  # the interpreter is shutting down: close() writes them
-                self._flusher.start()
+                start_thread(self._flusher)
 
     def write(self, sql: sqlite3.Connection) -> None:
         """Write up to BATCH uses in the caller's transaction."""
