@@ -7,10 +7,10 @@ from typing import Final
 
 from cachelayer.core.model import Asked, Json
 from cachelayer.core.reasons import Reason
-from cachelayer.dialects import verdict
-from cachelayer.dialects.answer import Said, either, listing, mapping
-from cachelayer.dialects.gemini_usage import usage_of
-from cachelayer.dialects.pictures import Delivered, container_in
+from cachelayer.dialects.gemini.usage import usage_of
+from cachelayer.dialects.reading import Said, either, listing, mapping
+from cachelayer.dialects.wire import verdict
+from cachelayer.dialects.wire.pictures import Delivered, container_in
 
 _ANY_TYPE: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 """Types that say nothing: what is asked for as an image and comes as one of them claims to be one."""

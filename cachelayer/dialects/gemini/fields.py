@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cachelayer.dialects.schema import BINARY, VALUE, Known, Many, known
+from cachelayer.dialects.wire.folding import BINARY, VALUE, Known, Many, known
 
 
 def _object(*values: str, config: bool = False, **nodes: Any) -> Known:

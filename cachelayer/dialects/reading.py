@@ -14,9 +14,9 @@ from typing import Final
 from cachelayer.core.jsonspan import Malformed, parse
 from cachelayer.core.model import Answer, Asked, Json, Reading, Usage
 from cachelayer.core.reasons import Reason, status_reason
-from cachelayer.dialects import media
-from cachelayer.dialects.pictures import Delivered, Piece, answer_taker, bytes_in
-from cachelayer.dialects.usage import cost_of, name_of
+from cachelayer.dialects.wire import media
+from cachelayer.dialects.wire.pictures import Delivered, Piece, answer_taker, bytes_in
+from cachelayer.dialects.wire.usage import cost_of, name_of
 
 WORTH_A_BLOB: Final = 1_024
 """Characters. Shorter strings stay text in the entry."""

@@ -6,7 +6,7 @@ import re
 from typing import Final
 from xml.parsers import expat
 
-from cachelayer.dialects.containers.steps import MOST_STEPS
+from cachelayer.dialects.wire.containers.steps import MOST_STEPS
 
 _NAMES: Final = ("svg", "http://www.w3.org/2000/svg svg")
 _BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[?!a-zA-Z]|\xff\xfe<\0|\xfe\xff\0<")

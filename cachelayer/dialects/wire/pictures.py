@@ -13,8 +13,8 @@ import pybase64
 
 from cachelayer.core.jsonspan import Take
 from cachelayer.core.model import Json, Span
-from cachelayer.dialects import media
-from cachelayer.dialects.containers import Container, container_of
+from cachelayer.dialects.wire import media
+from cachelayer.dialects.wire.containers import Container, container_of
 
 _UNNAMED: Final = "application/octet-stream"
 _WHITE: Final = b" \t\r\n\v\f"

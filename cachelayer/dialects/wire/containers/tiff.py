@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from cachelayer.dialects.containers.steps import Steps
+from cachelayer.dialects.wire.containers.steps import Steps
 
 _CLASSIC: Final = (b"II*\0", b"MM\0*")
 _BIG: Final = (b"II+\0", b"MM\0+")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from cachelayer.dialects.containers.steps import MOST_STEPS
+from cachelayer.dialects.wire.containers.steps import MOST_STEPS
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _HEAD: Final = struct.Struct(">I4s")

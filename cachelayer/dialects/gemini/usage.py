@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from cachelayer.core.model import Json, Usage
-from cachelayer.dialects.answer import either, listing, mapping
-from cachelayer.dialects.usage import IMAGE, OTHER, TEXT, Kinds, by_kind, tier_of, tokens
+from cachelayer.dialects.reading import either, listing, mapping
+from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, by_kind, tier_of, tokens
 
 _KINDS: Final = {"TEXT": TEXT, "IMAGE": IMAGE}
 _UNSAID: Final = ("", "MODALITY_UNSPECIFIED")

@@ -6,7 +6,7 @@ import re
 import struct
 from typing import Final
 
-from cachelayer.dialects.containers.steps import MOST_STEPS
+from cachelayer.dialects.wire.containers.steps import MOST_STEPS
 
 _SOI, _EOI, _SOS, _DNL, _TEM = 0xD8, 0xD9, 0xDA, 0xDC, 0x01
 _RESTARTS: Final = range(0xD0, 0xD8)

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from cachelayer.core.canon import escape, number
 from cachelayer.core.jsonspan import Malformed
 from cachelayer.core.model import Json
-from cachelayer.dialects import media
+from cachelayer.dialects.wire import media
 
 
 class Leaf(Enum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachelayer.dialects.containers.steps import MOST_STEPS, Steps, TooMany
+from cachelayer.dialects.wire.containers.steps import MOST_STEPS, Steps, TooMany
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _DESCRIPTOR: Final = 10

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from cachelayer.core.jsonspan import Malformed
-from cachelayer.dialects.envelope import is_utf8, parameters
+from cachelayer.dialects.wire.envelope import is_utf8, parameters
 
 _TRANSPARENT = ("binary", "8bit", "7bit")
 

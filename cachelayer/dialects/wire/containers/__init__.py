@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from struct import error as ReadPastTheEnd
 from typing import Final
 
-from cachelayer.dialects.containers import bmff, bmp, gif, jpeg, png, svg, tiff, webp
-from cachelayer.dialects.containers.steps import TooMany
+from cachelayer.dialects.wire.containers import bmff, bmp, gif, jpeg, png, svg, tiff, webp
+from cachelayer.dialects.wire.containers.steps import TooMany
 
 __all__ = ["Container", "container_of", "known_type"]
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from cachelayer.dialects.containers.steps import Steps
+from cachelayer.dialects.wire.containers.steps import Steps
 
 _HEAD: Final = struct.Struct("<4sI")
 _RIFF_HEAD: Final = 12

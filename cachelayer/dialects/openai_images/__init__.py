@@ -1,6 +1,6 @@
 """OpenAI-compatible images/generations and images/edits: which requests are recognised and what they ask for.
 
-What an answer means is in openai_answer.py. Field tables: openai-python 3.57.0, openai/types/image_generate_params.py
+What an answer means is in answer.py. Field tables: openai-python 3.57.0, openai/types/image_generate_params.py
 and image_edit_params.py; docs/key-spec.md names the page of each folded default.
 """
 
@@ -16,10 +16,10 @@ from cachelayer.core.model import Json, KeyRules, Request
 from cachelayer.core.prompt import normalize
 from cachelayer.core.reasons import Reason
 from cachelayer.core.scope import Target, scope_of
-from cachelayer.dialects import media, multipart
-from cachelayer.dialects.envelope import content_type, is_form, is_json
 from cachelayer.dialects.form import Narrowed, NotKeyed, Recognised, Understood, count_of, narrowed, parse_json
-from cachelayer.dialects.schema import fold, is_url, known, plain, strings
+from cachelayer.dialects.wire import media, multipart
+from cachelayer.dialects.wire.envelope import content_type, is_form, is_json
+from cachelayer.dialects.wire.folding import fold, is_url, known, plain, strings
 
 NAME: Final = "openai-images"
 _HOMES: Final = {

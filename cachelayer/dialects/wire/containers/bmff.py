@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from cachelayer.dialects.containers.steps import Steps
+from cachelayer.dialects.wire.containers.steps import Steps
 
 _TYPES: Final = {
     b"avif": "image/avif",

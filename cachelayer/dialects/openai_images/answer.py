@@ -7,10 +7,10 @@ from typing import Final
 
 from cachelayer.core.model import Asked, Json
 from cachelayer.core.reasons import Reason
-from cachelayer.dialects import verdict
-from cachelayer.dialects.answer import Said, listing, mapping
-from cachelayer.dialects.openai_usage import usage_of
-from cachelayer.dialects.pictures import Delivered, container_in
+from cachelayer.dialects.openai_images.usage import usage_of
+from cachelayer.dialects.reading import Said, listing, mapping
+from cachelayer.dialects.wire import verdict
+from cachelayer.dialects.wire.pictures import Delivered, container_in
 
 _CONTENT: Final = frozenset({"data", "usage", "b64_json", "url", "revised_prompt"})
 _ADDRESS: Final = re.compile(r"\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)

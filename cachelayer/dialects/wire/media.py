@@ -12,7 +12,7 @@ import pybase64
 from cachelayer.core.canon import digest_of, reference
 from cachelayer.core.jsonspan import Take
 from cachelayer.core.model import Json
-from cachelayer.dialects.signature import HEAD, is_image
+from cachelayer.dialects.wire.signature import HEAD, is_image
 
 _LONGEST_PREFIX: Final = 256
 """Bytes of "data:<mime>;base64," that are looked at."""

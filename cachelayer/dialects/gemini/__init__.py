@@ -1,6 +1,6 @@
 """Gemini's generateContent, Developer API and Vertex paths: which requests are recognised and what they ask for.
 
-What an answer means is in gemini_answer.py, the table of fields in gemini_schema.py.
+What an answer means is in answer.py, the table of fields in fields.py.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from cachelayer.core.model import Json, KeyRules, Operation, Request
 from cachelayer.core.prompt import normalize
 from cachelayer.core.reasons import Reason
 from cachelayer.core.scope import Target, scope_of
-from cachelayer.dialects.envelope import content_type, is_json
 from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, narrowed, parse_json
-from cachelayer.dialects.gemini_schema import BODY, TOOL
-from cachelayer.dialects.schema import fold, is_url, strangers, strings
+from cachelayer.dialects.gemini.fields import BODY, TOOL
+from cachelayer.dialects.wire.envelope import content_type, is_json
+from cachelayer.dialects.wire.folding import fold, is_url, strangers, strings
 
 NAME: Final = "gemini"
 _HOMES: Final = {"generativelanguage.googleapis.com": "google", "*aiplatform.googleapis.com": "google"}
