@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from cachelayer.cli.demo_asks import SEED, Ask, reference
 from cachelayer.core.model import Request
+from cachelayer.demo.asks import SEED, Ask, reference
 
 THREADS = 8
 TASKS = 24

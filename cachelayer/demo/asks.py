@@ -1,6 +1,6 @@
 """What the demo asks for: the bundled prompts and edits, and which of them come again. Pure but for reading the data.
 
-Real prompts, from the sources named in demo_data/SOURCES.md. The list is the same on every machine, so that the second
+Real prompts, from the sources named in data/SOURCES.md. The list is the same on every machine, so that the second
 run finds all of the first.
 """
 
@@ -52,7 +52,7 @@ class Shown:
 @cache
 def reference(name: str) -> bytes:
     """The bytes of a bundled reference image."""
-    return (files("cachelayer.cli.demo_data") / "references" / name).read_bytes()
+    return (files("cachelayer.demo.data") / "references" / name).read_bytes()
 
 
 def draw(calls: int, repeat_rate: float) -> tuple[list[Ask], Shown]:
@@ -120,5 +120,5 @@ def _ask(item: dict[str, Any], index: int, turn: int) -> Ask:
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
-    text = (files("cachelayer.cli.demo_data") / name).read_text(encoding="utf-8")
+    text = (files("cachelayer.demo.data") / name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines() if line]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cachelayer.cli.demo_asks import FEWEST, draw
+from cachelayer.demo.asks import FEWEST, draw
 from tests.cli.command import Run, Stored
 
 SMALL = ("demo", "--calls", 20, "--repeat-rate", "0.25", "--latency-scale", 0)

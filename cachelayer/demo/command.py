@@ -1,6 +1,6 @@
 """`cachelayer demo`: what stands around the calls. A store of its own, a simulator, the report, and the proof.
 
-What is asked is in demo_asks, how it is played in demo_play, what is explained afterwards in demo_told.
+What is asked is in asks.py, how it is played in play.py, what is explained afterwards in told.py.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachelayer.cli.demo_asks import draw
 from cachelayer.cli.failure import USAGE, Failure
 from cachelayer.cli.format import dollars, duration, number, percent
 from cachelayer.cli.places import folder_of
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.report import Report, collect, headline, show
 from cachelayer.cli.screen import console, print_json
+from cachelayer.demo.asks import draw
 from cachelayer.ledger import reports
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.reports import report_json
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from cachelayer.cli.demo_asks import Ask, Shown
-    from cachelayer.cli.demo_play import Clients
-    from cachelayer.cli.demo_told import Told
+    from cachelayer.demo.asks import Ask, Shown
+    from cachelayer.demo.play import Clients
+    from cachelayer.demo.told import Told
 
 LATENCY = (4.0, 14.0)
 """Seconds that image models take, about. The simulator takes these times ``latency_scale``."""
@@ -70,7 +70,7 @@ def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: flo
             from google import genai  # noqa: F401
         except ImportError as error:
             raise Failure(f"the demo needs {error.name}: pip install 'cachelayer[demo]'", USAGE) from None
-        from cachelayer.cli import demo_told
+        from cachelayer.demo.told import tell
     if fresh:
         _forget(folder)
 
@@ -93,7 +93,7 @@ def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: flo
         show(screen, seen.report, where=f"this run, {duration(seen.took)}")
         screen.print()
         with Reader(folder) as reader:
-            demo_told.tell(screen, reader, seen.told, folder)
+            tell(screen, reader, seen.told, folder)
     totals = seen.report.totals
     if (totals.upstream_calls, totals.requests) != (seen.called, len(asks)):
         raise Failure(
@@ -107,14 +107,15 @@ def run(path: Path | None, *, repeat_rate: float, calls: int, latency_scale: flo
 def _make_calls(screen: Console, folder: Path, asks: list[Ask], shown: Shown, latency: tuple[float, float]) -> Seen:
     """Play against a simulator of our own. Raises Failure when a call failed: there is nothing to be proud of then."""
     from cachelayer.cache import Cache
-    from cachelayer.cli import demo_play, demo_told
+    from cachelayer.demo.play import connect
+    from cachelayer.demo.told import look
     from cachelayer.simulator import Simulator
 
     begin = time.time()
     with Simulator(latency=latency, seed=1) as simulator:
         host = f"127.0.0.1:{simulator.port}"
         with Cache(path=folder, namespace=NAMESPACE, pools=[[SCOPE, host]], prices={host: "list"}) as cache:
-            clients = demo_play.connect(simulator.url, cache.wrap)
+            clients = connect(simulator.url, cache.wrap)
             failures = _play(screen, clients, asks, give_up=simulator.stop)
             took = time.time() - begin
             if failures:
@@ -127,7 +128,7 @@ def _make_calls(screen: Console, folder: Path, asks: list[Ask], shown: Shown, la
                 sizes = reader.sizes()
             report = collect(ledger, by="model", since=begin, sizes=sizes)
             document = report_json(ledger, by="model", since=begin, store_sizes=sizes)
-            told = demo_told.look(cache, clients, shown)
+            told = look(cache, clients, shown)
             clients.close()
         return Seen(report, document, told, simulator.calls, simulator.billed_usd, took)
 
@@ -202,7 +203,7 @@ def _forget(folder: Path) -> None:
 def _play(screen: Console, clients: Clients, asks: list[Ask], *, give_up: Callable[[], None]) -> list[Exception]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from cachelayer.cli.demo_play import play
+    from cachelayer.demo.play import play
 
     columns = (TextColumn("Asking"), BarColumn(), MofNCompleteColumn(), TextColumn("calls"), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cachelayer.cli.demo_asks import Ask, Shown
-from cachelayer.cli.demo_play import Clients, ask_sync
 from cachelayer.cli.entries import SHORT
 from cachelayer.cli.format import dollars, duration, size, visible
 from cachelayer.cli.reader import Reader
 from cachelayer.core.model import Request
+from cachelayer.demo.asks import Ask, Shown
+from cachelayer.demo.play import Clients, ask_sync
 
 if TYPE_CHECKING:
     from rich.console import Console
