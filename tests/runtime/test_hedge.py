@@ -315,7 +315,9 @@ def test_a_silent_call_is_overtaken_by_another_processs_answer(kind: str, progra
 
     with Silent(1) as provider, cachelayer.Cache(path=folder, hedge_after=0.5, drain_timeout=600) as cache:
         url, answers = provider.url + PATH, list[httpx.Response]()
-        asking = (lambda: asyncio.run(ask_async(url))) if kind == "async" else (lambda: ask(url))
+        asking: Callable[[], httpx.Response] = (
+            (lambda: asyncio.run(ask_async(url))) if kind == "async" else (lambda: ask(url))
+        )
         thread = threading.Thread(target=lambda: answers.append(asking()))
         thread.start()
         provider.wait_for_calls(1)
