@@ -9,7 +9,7 @@ from dataclasses import replace
 from cachelayer.core.effects import Moment, PassThrough
 from cachelayer.core.model import Answer, Asked, Bill, Cost, Event, Outcome, Reading
 from cachelayer.ledger import own_prices
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.faults import Faults
 from cachelayer.runtime.log import log_estimate, log_outcome

@@ -22,7 +22,7 @@ from cachelayer.core.effects import (
 )
 from cachelayer.core.model import Answer, Asked, Reading, Request, Rules, Unkeyed
 from cachelayer.core.reasons import Reason
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.booking import Booking, now
 from cachelayer.runtime.faults import Faults
