@@ -15,16 +15,16 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from cachelayer.clients.hold import Hold
-from cachelayer.clients.httpx_answer import pairs, passed, record, response_of
+from cachelayer.clients.httpx_answer import pairs, passed, response_of
 from cachelayer.clients.httpx_timer import AsyncReadTimeout, SyncReadTimeout
-from cachelayer.core.effects import Failed, Moment, Now, PassThrough, Received
-from cachelayer.core.model import Answer, Request
+from cachelayer.core.model import Answer, Request, Unkeyed
 from cachelayer.core.reasons import Reason
+from cachelayer.core.trip import Failed, PassThrough, Received
 from cachelayer.runtime.aio import serve_async
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import Progress
 from cachelayer.runtime.log import logger
-from cachelayer.runtime.sync import serve_sync
+from cachelayer.runtime.sync import serve_sync, watch_pass
 
 IsClosed = Callable[[], bool]
 
@@ -59,25 +59,16 @@ def transports(module: ModuleType) -> Transports:
 
         def handle_request(self, request: Any) -> Any:
             request = _for_the_provider(module, request)
-            through = _before_serving(module, self._engine, request)
-            if through is None:
-                try:
-                    exchange = _SyncExchange(module, request, self._inner, self._hold)
-                    reply = serve_sync(self._engine, exchange)
-                except Exception as error:
-                    self._engine.fault("serve", error)
-                    through = PassThrough(Reason.INTERNAL_ERROR, None, _now(self._engine))
-                else:
-                    if not isinstance(reply, PassThrough):
-                        return response_of(module, reply, request)
-                    through = reply
-            through = self._engine.booking.begin_pass(through)
+            exchange = _SyncExchange(module, self._engine, request, self._inner, self._hold)
+            reply = serve_sync(self._engine, exchange)
+            if not isinstance(reply, PassThrough):
+                return response_of(module, reply, request)
             try:
                 response = self._inner.handle_request(request)
-            except BaseException:  # a cancelled request counts too
-                record(self._engine, through, None, None)
+            except BaseException as error:  # a cancelled request counts too
+                watch_pass(self._engine, reply, None, sent=_failed(error).sent)
                 raise
-            return passed(module, self._engine, through, response)
+            return passed(module, self._engine, reply, response)
 
         def close(self) -> None:
             if self._hold.may_close(self._inner):
@@ -100,25 +91,16 @@ def transports(module: ModuleType) -> Transports:
 
         async def handle_async_request(self, request: Any) -> Any:
             request = _for_the_provider(module, request)
-            through = await _before_serving_async(module, self._engine, request)
-            if through is None:
-                try:
-                    exchange = _AsyncExchange(module, request, self._inner, self._hold)
-                    reply = await serve_async(self._engine, exchange)
-                except Exception as error:
-                    self._engine.fault("serve", error)
-                    through = PassThrough(Reason.INTERNAL_ERROR, None, _now(self._engine))
-                else:
-                    if not isinstance(reply, PassThrough):
-                        return response_of(module, reply, request)
-                    through = reply
-            through = self._engine.booking.begin_pass(through)
+            exchange = _AsyncExchange(module, self._engine, request, self._inner, self._hold)
+            reply = await serve_async(self._engine, exchange)
+            if not isinstance(reply, PassThrough):
+                return response_of(module, reply, request)
             try:
                 response = await self._inner.handle_async_request(request)
-            except BaseException:  # a cancelled request counts too
-                record(self._engine, through, None, None)
+            except BaseException as error:  # a cancelled request counts too
+                watch_pass(self._engine, reply, None, sent=_failed(error).sent)
                 raise
-            return passed(module, self._engine, through, response)
+            return passed(module, self._engine, reply, response)
 
         async def aclose(self) -> None:
             if self._hold.may_close(self._inner):
@@ -157,80 +139,53 @@ def _for_the_provider(module: ModuleType, request: Any) -> Any:
 _OURS = b"x-cachelayer-"
 
 
-def _before_serving(
-    module: ModuleType, engine: Engine, request: Any, *, needs_asyncio: bool = False
-) -> PassThrough | None:
-    """Why the flow is not even asked: None when it is. A body that is not in memory yet is read here if it may be."""
-    reason: str | None = None
-    if engine.disabled:
-        reason = Reason.DISABLED
-    elif needs_asyncio and not _in_asyncio():
-        reason = Reason.NOT_ASYNCIO
-    elif not hasattr(request, "_content"):
-        reason = _read_body(module, engine, request)
-    return None if reason is None else PassThrough(reason, None, _now(engine))
-
-
-async def _before_serving_async(module: ModuleType, engine: Engine, request: Any) -> PassThrough | None:
-    """The same for asyncio, where no large form is brought into memory while the loop waits."""
-    small = hasattr(request, "_content") or len(request.headers.get("content-length", "")) < _LARGE
-    if small or engine.disabled or engine.closed or not _in_asyncio():
-        return _before_serving(module, engine, request, needs_asyncio=True)
-    began = _now(engine)
-    try:
-        return await engine.workers.run(lambda: _before_serving(module, engine, request))
-    except BaseException:  # he leaves before the flow is asked, and so the flow cannot record it
-        engine.booking.record_pass(PassThrough(Reason.CANCELLED, None, began), status=None, answer=None, sent=False)
-        raise
-
-
-_LARGE = 6
-"""Digits of a length. Reading forms of 100 kB and more takes longer than handing them to a thread and back."""
 _DIGITS = 18
 """Of a length; Python refuses to read numbers of more than 4,300."""
 
 
-def _read_body(module: ModuleType, engine: Engine, request: Any) -> str | None:
-    """Bring a body into memory that can be read without being used up; None, or why it is not.
+def _why_unread(module: ModuleType, request: Any, max_body: int) -> Reason | None:
+    """Why a body cannot be brought into memory, and read again when it is sent.
 
     A redirected body is bytes already, and a multipart body can be rendered again from its parts. Any other stream (a
     generator, an open file) could be sent only once.
     """
-    if not isinstance(request.stream, module.ByteStream):
-        if type(request.stream).__name__ != "MultipartStream":
-            return Reason.BODY_NOT_REPLAYABLE
-        length = request.headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()):  # a part of unknown length: a pipe, which can be read only once
-            return Reason.BODY_NOT_REPLAYABLE
-        if len(length) > _DIGITS or int(length) > engine.rules.keys.max_body:
-            return Reason.BODY_TOO_LARGE
-    try:
-        request.read()
-    except Exception as error:
-        engine.fault("read a request body", error)
-        return Reason.BODY_NOT_REPLAYABLE
-    return None
-
-
-def _in_asyncio() -> bool:
-    return asyncio._get_running_loop() is not None
-
-
-def _now(engine: Engine) -> Moment:
-    now: Moment = engine.perform(Now())
-    return now
+    if hasattr(request, "_content") or isinstance(request.stream, module.ByteStream):
+        return None
+    length = request.headers.get("content-length", "")
+    if type(request.stream).__name__ != "MultipartStream" or not (length.isascii() and length.isdigit()):
+        return Reason.BODY_NOT_REPLAYABLE  # a part of unknown length is a pipe, which can be read only once
+    return Reason.BODY_TOO_LARGE if len(length) > _DIGITS or int(length) > max_body else None
 
 
 class _Exchange:
     """What both exchanges have: the request in our words, and how a copy of it is sent."""
 
-    def __init__(self, module: ModuleType, request: Any, inner: Any, hold: Hold) -> None:
-        self._module, self._original, self._inner, self._hold = module, request, inner, hold
-        self.request = Request(request.method, str(request.url), pairs(request.headers), request.content)
+    def __init__(self, module: ModuleType, engine: Engine, request: Any, inner: Any, hold: Hold) -> None:
+        self._module, self._engine, self._original, self._inner, self._hold = module, engine, request, inner, hold
+        self._read: Request | Unkeyed | None = None
+        length = request.headers.get("content-length", "")[:_DIGITS]
+        self.length = int(length) if length.isascii() and length.isdigit() else 0
         given = request.extensions.get("timeout", {}).get("read")
         # A number of its own kind where another cache of ours stands before this one (httpx_timer.py).
         self.read_timeout: float | None = None if given is None else float(given)
         self._tells = _tells_when_it_waits(module, inner)
+
+    def read(self) -> Request | Unkeyed:
+        if self._read is None:
+            self._read = self._read_now()
+        return self._read
+
+    def _read_now(self) -> Request | Unkeyed:
+        request = self._original
+        reason = _why_unread(self._module, request, self._engine.rules.keys.max_body)
+        if reason is not None:
+            return Unkeyed(reason)
+        try:
+            request.read()
+        except Exception as error:
+            self._engine.fault("read a request body", error)
+            return Unkeyed(Reason.BODY_NOT_REPLAYABLE)
+        return Request(request.method, str(request.url), pairs(request.headers), request.content)
 
     def _copy(self, finish_timeout: float, trace: Callable[..., Any], read_timeout: _ReadTimeout, told: _Told) -> Any:
         extensions = dict(self._original.extensions)

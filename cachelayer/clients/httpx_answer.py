@@ -12,11 +12,11 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from cachelayer.core.effects import Crashed, Original, PassThrough, Replay, Reply, TimedOut
 from cachelayer.core.model import Answer, Asked, Headers, Outcome
 from cachelayer.core.policy import answer_headers
+from cachelayer.core.trip import Crashed, Original, PassThrough, Replay, Reply, TimedOut
 from cachelayer.runtime.engine import Engine
-from cachelayer.runtime.log import log_disabled
+from cachelayer.runtime.sync import watch_pass
 
 _WATCHED = 67_108_864
 """Bytes of a passed-through answer that are kept to price it; a longer answer stays unpriced."""
@@ -26,8 +26,7 @@ _OURS = "x-cachelayer"
 def response_of(module: ModuleType, reply: Reply, request: Any) -> Any:
     """The client's own response, or its own exception."""
     match reply:
-        case Replay(outcome, key, answer, created, now, saved, reason):
-            age = None if created is None or outcome is not Outcome.HIT else now - created
+        case Replay(outcome, key, answer, age, saved, reason):
             added = answer_headers(outcome, key=key, age=age, saved=saved, reason=reason)
             length = ("content-length", str(len(answer.body)))
             headers = [*answer.headers, length, *added]
@@ -101,11 +100,11 @@ def passed(module: ModuleType, engine: Engine, through: PassThrough, response: A
     """The provider's response, streaming untouched, with our headers; its outcome is recorded when it is over."""
     _marked(response, answer_headers(Outcome.BYPASS, reason=through.reason))
     if hasattr(response, "_content"):
-        record(engine, through, response.status_code, response)
+        _book(engine, through, response.status_code, response)
     elif isinstance(through.asked, Asked):
         response.stream = _watched(module)(engine, through, response)
     else:
-        record(engine, through, response.status_code, None)
+        _book(engine, through, response.status_code, None)
     return response
 
 
@@ -118,13 +117,10 @@ def _marked(response: Any, added: Headers) -> Any:
     return response
 
 
-def record(engine: Engine, through: PassThrough, status: int | None, response: Any) -> None:
-    """Record a request that was passed through. status: None when the forward raised; response: None when unread."""
-    if engine.disabled:
-        log_disabled()
-        return
-    answer = None if response is None else Answer(status or 0, pairs(response.headers), response.content)
-    engine.booking.record_pass(through, status=status, answer=answer)
+def _book(engine: Engine, through: PassThrough, status: int, response: Any) -> None:
+    """Have the outcome of a request that was passed through booked. response: None when unread."""
+    answer = None if response is None else Answer(status, pairs(response.headers), response.content)
+    watch_pass(engine, through, status, answer)
 
 
 @cache
@@ -182,7 +178,7 @@ def _watched(module: ModuleType) -> Any:
                     response = module.Response(self._status, headers=self._headers, content=b"".join(self._seen))
                 except module.DecodingError:
                     response = None
-            record(self._engine, self._through, self._status, response)
+            _book(self._engine, self._through, self._status, response)
 
     return WatchedStream
 

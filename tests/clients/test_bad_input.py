@@ -16,7 +16,8 @@ import httpx2
 import pytest
 
 import cachelayer
-from cachelayer.core.model import KeyRules
+from cachelayer.clients.hold import Hold
+from cachelayer.core.model import KeyRules, Unkeyed
 from cachelayer.simulator import Simulator
 from tests.asking import GEMINI_PATH, PATH, body, gemini_body
 from tests.clients.conftest import Side
@@ -187,7 +188,7 @@ def test_the_default_limit_is_512_mb(cache: cachelayer.Cache) -> None:
     assert cache._engine.rules.keys == KeyRules()
     assert KeyRules().max_body == 512_000_000
 
-    from cachelayer.clients.httpx import _before_serving
+    from cachelayer.clients.httpx import _SyncExchange
 
     class Huge(io.BytesIO):
         """A sparse file, as far as httpx looks before it sends."""
@@ -207,14 +208,14 @@ def test_the_default_limit_is_512_mb(cache: cachelayer.Cache) -> None:
 
     request = httpx.Request("POST", "http://provider.example" + EDITS, files={"image": ("a.png", Huge(512_000_000))})
     assert int(request.headers["content-length"]) > 512_000_000
-    through = _before_serving(httpx, cache._engine, request)
-    assert through is not None
-    assert through.reason == "body-too-large"
+    unread = _SyncExchange(httpx, cache._engine, request, None, Hold(None, lambda: False, asynchronous=False)).read()
+    assert isinstance(unread, Unkeyed)
+    assert unread.reason == "body-too-large"
     smaller = httpx.Request("POST", "http://provider.example" + EDITS, files={"image": ("a.png", Huge(511_000_000))})
     assert int(smaller.headers["content-length"]) < 512_000_000
-    through = _before_serving(httpx, cache._engine, smaller)
-    assert through is not None
-    assert through.reason == "body-not-replayable"  # it was read, and that failed
+    unread = _SyncExchange(httpx, cache._engine, smaller, None, Hold(None, lambda: False, asynchronous=False)).read()
+    assert isinstance(unread, Unkeyed)
+    assert unread.reason == "body-not-replayable"  # it was read, and that failed
     assert cache._engine.faults.count == 1
 
 
