@@ -42,7 +42,10 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="Key of an entry, or a u
 RequestName = Annotated[
     str, typer.Argument(metavar="FILE|KEY", help="A request as JSON, - for stdin; or the key of an entry.")
 ]
-Rate = Annotated[float, typer.Option(min=0, max=1, metavar="SHARE", help="Share of calls that end like this.")]
+
+
+def _rate(ends: str) -> typer.models.OptionInfo:
+    return typer.Option(min=0, max=1, metavar="SHARE", help=f"Share of calls that {ends}.")  # type: ignore[no-any-return]
 
 
 class By(StrEnum):
@@ -100,17 +103,19 @@ def demo(
     ] = 0.20,
     calls: Annotated[int, typer.Option(min=5, max=1500, metavar="N", help="Number of calls.")] = 300,
     latency_scale: Annotated[
-        float, typer.Option(min=0, max=1, metavar="SCALE", help="Times 4 to 14 s: how long the simulator takes.")
+        float, typer.Option(min=0, max=1, metavar="SCALE", help="An answer takes so many times 4 to 14 s.")
     ] = 0.025,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier demos stored.")] = False,
-    path: Folder = None,
+    path: Annotated[
+        Path | None, typer.Option("--path", metavar="DIR", help="Another folder for the demo's own store.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """The main job with no account: real prompts through the real SDKs against a local simulator, then the report.
 
-    Keeps a store of its own (in your cache folder, or --path), never yours. The second run is all hits.
+    Keeps a store of its own, cachelayer-demo in your cache folder, and never touches yours. The second run is all hits.
     """
-    from cachelayer.cli.demo import run
+    from cachelayer.demo.command import run
 
     given = Globals.of(ctx, path, as_json)
     run(
@@ -127,7 +132,8 @@ def demo(
 def report(
     ctx: typer.Context,
     since: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Only the last 30d, 12h, 10m, ... Default: everything.")
+        str | None,
+        typer.Option(metavar="DURATION", help="Only what ended in the last 30d, 12h, 10m, ... Default: everything."),
     ] = None,
     by: Annotated[By, typer.Option(metavar="model|namespace|host|day", help="What the groups are.")] = By.model,
     path: Folder = None,
@@ -216,7 +222,7 @@ def purge(
     key: Annotated[
         str | None, typer.Argument(metavar="KEY", help="Key of an entry, or a unique beginning of it.")
     ] = None,
-    named: Annotated[str | None, typer.Option("--key", metavar="KEY", help="The same.")] = None,
+    named: Annotated[str | None, typer.Option("--key", metavar="KEY", help="The same, as an option.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every entry of every namespace.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     path: Folder = None,
@@ -248,16 +254,22 @@ def doctor(ctx: typer.Context, path: Folder = None, as_json: AsJson = False) -> 
 @app.command(short_help="A local provider to try things with.")
 def simulate(
     ctx: typer.Context,
-    port: Annotated[int, typer.Option(min=0, max=65_535, metavar="N", help="0 lets the system choose.")] = 0,
-    latency: Annotated[str, typer.Option(metavar="SECONDS", help="2, or 4-14 to draw from.")] = "0",
-    rate_limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Calls a minute; above it, 429.")] = None,
-    error_rate: Rate = 0.0,
-    block_rate: Rate = 0.0,
-    text_only_rate: Rate = 0.0,
-    truncate_rate: Rate = 0.0,
-    disconnect_rate: Rate = 0.0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, metavar="N", help="Port to listen on; 0 takes a free one.")
+    ] = 0,
+    latency: Annotated[
+        str, typer.Option(metavar="SECONDS", help="An answer takes so long: 2, or 4-14 to draw from.")
+    ] = "0",
+    rate_limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Calls a minute; what is above that gets a 429.")
+    ] = None,
+    error_rate: Annotated[float, _rate("get a 500")] = 0.0,
+    block_rate: Annotated[float, _rate("are refused for their content")] = 0.0,
+    text_only_rate: Annotated[float, _rate("get words and no image")] = 0.0,
+    truncate_rate: Annotated[float, _rate("get an answer cut short by a limit")] = 0.0,
+    disconnect_rate: Annotated[float, _rate("lose their connection in the middle of the answer")] = 0.0,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed, the same images and failures.")] = 0,
-    path: Folder = None,
+    path: Annotated[Path | None, typer.Option("--path", hidden=True)] = None,  # global, and nothing to it
     as_json: AsJson = False,
 ) -> None:
     """A local provider that speaks both wire formats and draws real images, until Ctrl-C."""
@@ -329,7 +341,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, Failure):
         sentence, code = str(error), error.code
     elif isinstance(error, _ClickException):
-        sentence, code = _no_such_command(error.format_message().replace("Value error, ", "")), USAGE  # type: ignore[attr-defined]
+        sentence, code = _no_such_command(_in_plain_words(error.format_message())), USAGE  # type: ignore[attr-defined]
     elif isinstance(error, CachelayerError):
         sentence, code = str(error), USAGE if isinstance(error, ConfigError) else 1
     elif isinstance(error, OSError):
@@ -340,6 +352,21 @@ def _explain(error: Exception) -> int:
         raise error
     print(f"cachelayer: {sentence}", file=sys.stderr)
     return code
+
+
+def _in_plain_words(sentence: str) -> str:
+    for words, plain in _PLAIN.items():
+        sentence = sentence.replace(words, plain)
+    return sentence
+
+
+_PLAIN = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "it should be a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it should be a number",
+    "Input should be ": "it should be ",
+}
+"""What typer's own library says of a value -> as said to people."""
 
 
 def _no_such_command(sentence: str) -> str:

@@ -8,6 +8,9 @@ head is JSON; its ``template`` lists the pieces of the body in order: ["text", l
 after the other, or ["blob", digest, size, xxh3_64, "raw" | "base64", mime, image]. A blob in "base64" is spelled in the
 standard alphabet with padding when the body is rebuilt; image is true for the pictures that were paid for.
 
+A field of the head that this version does not know is kept, one that it misses has a default. A piece that it does not
+know cannot be spelled: such a record is not one of ours.
+
 The checksum finds accidents, not attackers: who can write the folder is trusted not to lie (SECURITY.md).
 """
 
@@ -17,7 +20,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from decimal import Decimal, InvalidOperation
 from typing import cast
 
@@ -83,6 +86,8 @@ class Entry:
     asked_tier: str | None = None
     listed: Cost | None = None
     """The list price when it was made, as if the host charged it; None where that is ``cost``."""
+    later: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the head that only a later version knows; written back as they were."""
 
     @property
     def bill(self) -> Bill:
@@ -110,6 +115,10 @@ class Entry:
             len(piece.data) if isinstance(piece, Text) else (piece.size + 2) // 3 * 4 if piece.base64 else piece.size
             for piece in self.template
         )
+
+
+FIELDS = frozenset(field.name for field in fields(Entry)) - {"later"}
+"""What this version writes into a head."""
 
 
 class Broken(Exception):
@@ -262,6 +271,7 @@ def encode(entry: Entry) -> bytes:
             template.append(["blob", piece.digest, piece.size, f"{piece.xxh3:016x}", spelling, piece.mime, piece.image])
     head = json.dumps(
         {
+            **entry.later,
             "key": entry.key,
             "spec": entry.spec,
             "namespace": entry.namespace,
@@ -305,9 +315,11 @@ def decode(record: bytes) -> Entry:
             if piece[0] == "text":
                 template.append(Text(record[position : position + piece[1]]))
                 position += piece[1]
-            else:
-                _, digest, size, xxh3, spelling, mime, image = piece
+            elif piece[0] == "blob" and piece[4] in ("raw", "base64"):
+                _, digest, size, xxh3, spelling, mime, image, *_ = piece
                 template.append(BlobRef(digest, size, int(xxh3, 16), spelling == "base64", mime, image))
+            else:
+                raise Broken("entry has a piece that this version does not know")
         if position != len(record):
             raise Broken("entry has the wrong length")
         return Entry(
@@ -332,6 +344,7 @@ def decode(record: bytes) -> Entry:
             tier=head.get("tier"),
             asked_tier=head.get("asked_tier"),
             listed=None if head.get("listed") is None else _decode_cost(head["listed"]),
+            later={name: head[name] for name in sorted(head.keys() - FIELDS)},
         )
     except Broken:
         raise

@@ -1,8 +1,8 @@
 """How a host is spelled: the one place that says it, for ledger lines, reports and the settings that name hosts. Pure.
 
 A host is written as in the URL: lower case, its port only where it is not the scheme's own. Two spellings of one name
-(a trailing dot, an international name, the long form of an IPv6 address) are one. Keys go by scope, which always tells
-http from https (dialects/envelope.py).
+(a trailing dot, an international name, the long form of an IPv6 address) are one. Keys go by scope (core/scope.py),
+which always tells http from https, and a name from the same with a dot behind it: of one label they are two hosts.
 """
 
 from __future__ import annotations
@@ -84,10 +84,17 @@ def _split(text: str) -> SplitResult:
 
 
 def _ascii(host: str) -> str:
-    """A host in its one spelling. Raises ValueError for an address that is none."""
+    return one_spelling(host).rstrip(".")
+
+
+def one_spelling(host: str) -> str:
+    """A host in lower case and ASCII, an address in its short form and brackets; a dot at its end stays.
+
+    Raises ValueError for an address that is none, and for what no name can be.
+    """
     if ":" in host:
         return f"[{ip_address(host)}]"
-    host = host.lower().rstrip(".")
+    host = host.lower()
     if host.isascii():
         return host
     # Late: it reads tables of all of Unicode. httpx and requests spell names for the wire by the same library.

@@ -10,15 +10,16 @@ from cachelayer.core.host import written_host
 from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
 from cachelayer.core.reasons import Reason
 from cachelayer.core.scope import target_of
-from cachelayer.dialects import answer as answers
-from cachelayer.dialects import gemini, gemini_answer, openai_answer, openai_images
-from cachelayer.dialects.envelope import is_encoded
+from cachelayer.dialects import gemini, openai_images, reading
 from cachelayer.dialects.form import NotKeyed, Recognised, asked
+from cachelayer.dialects.gemini.answer import understand as gemini_answer
+from cachelayer.dialects.openai_images.answer import understand as openai_answer
+from cachelayer.dialects.wire.envelope import is_encoded
 
 __all__ = ["ask", "images", "names", "read"]
 
 _REQUESTS: Final = {gemini.NAME: gemini, openai_images.NAME: openai_images}
-_ANSWERS: Final = {gemini.NAME: gemini_answer.understand, openai_images.NAME: openai_answer.understand}
+_ANSWERS: Final = {gemini.NAME: gemini_answer, openai_images.NAME: openai_answer}
 
 
 def names() -> tuple[str, ...]:
@@ -61,9 +62,9 @@ def read(asked: Asked, answer: Answer) -> Reading:
     """What an answer means: good or why not, what was billed, where its images lie. One parse; never raises."""
     if asked.stream and answer.status == 200:
         return Reading(Reason.STREAM)
-    return answers.read(asked, answer, _ANSWERS[asked.dialect])
+    return reading.read(asked, answer, _ANSWERS[asked.dialect])
 
 
 def images(asked: Asked, answer: Answer) -> list[bytes]:
     """The bytes of the images that an answer delivers whole, in its order. Never raises."""
-    return answers.images(asked, answer, _ANSWERS[asked.dialect])
+    return reading.images(asked, answer, _ANSWERS[asked.dialect])

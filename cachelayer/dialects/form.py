@@ -13,9 +13,9 @@ from cachelayer.core.host import written_host
 from cachelayer.core.jsonspan import Malformed, parse
 from cachelayer.core.model import Asked, Json, KeyRules, Operation, Request
 from cachelayer.core.scope import places
-from cachelayer.dialects.envelope import header_form, query_form
-from cachelayer.dialects.media import request_taker
-from cachelayer.dialects.schema import Node, without
+from cachelayer.dialects.wire.envelope import header_form, query_form
+from cachelayer.dialects.wire.folding import Node, without
+from cachelayer.dialects.wire.media import request_taker
 
 _MOST: Final = 1_000_000
 """A count above this is no count: it stays in the body, where it counts."""

@@ -26,6 +26,7 @@ from cachelayer.core.effects import (
     TakeLease,
 )
 from cachelayer.core.flow import fly, serve
+from cachelayer.core.model import Request
 from cachelayer.core.reasons import Reason
 from cachelayer.core.tables import Situation
 from cachelayer.core.trip import Abandoned, Failed, Landing, Lease, PassThrough, Received, Reply, Trip
@@ -40,9 +41,6 @@ from cachelayer.runtime.seat import Seat
 from cachelayer.runtime.sync import lease_pause
 
 T = TypeVar("T")
-
-_SMALL_BODY = 131_072
-"""Bytes. Reading a form below this, and working out its key, takes less than handing it to a thread and back."""
 
 
 async def drive_async(
@@ -90,13 +88,16 @@ def _destroy(flow: Coroutine[Any, Any, Any], perform: Callable[[Effect[Any]], An
         return
 
 
-async def serve_async(engine: Engine, exchange: AsyncExchange) -> Reply:
-    """Answer one request of an asyncio client. Raises only what cancels the calling task: where we fail, he forwards it
-    himself."""
+async def serve_async(engine: Engine, prepare: Callable[[], AsyncExchange | Reason], *, large: bool) -> Reply:
+    """Answer one request of an asyncio client; under any other loop it is passed through. Raises only what cancels the
+    calling task: where we fail, he forwards it himself.
+
+    prepare: as of serve_sync. large: that takes so long that the loop must not wait for it.
+    """
     began = now()
     foreign = asyncio._get_running_loop() is None
     situation = Situation(disabled=engine.disabled, closed=engine.closed, foreign_loop=foreign)
-    hands = _CallerHands(engine, exchange)
+    hands = _CallerHands(engine, prepare, large=large)
     try:
         return await drive_async(serve(engine.rules, situation, began), hands.perform, hands.perform_at_the_end)
     except Exception as error:
@@ -111,17 +112,17 @@ async def _perform(engine: Engine, effect: Effect[Any]) -> Any:
 
 
 class _CallerHands:
-    def __init__(self, engine: Engine, exchange: AsyncExchange) -> None:
-        self._engine, self._exchange = engine, exchange
+    def __init__(self, engine: Engine, prepare: Callable[[], AsyncExchange | Reason], *, large: bool) -> None:
+        self._engine, self._prepare, self._large = engine, prepare, large
+        self._exchange: AsyncExchange | None = None
         self._seat: Seat | None = None
 
     async def perform(self, effect: Effect[Any]) -> Any:
         match effect:
             case Canonicalize():
-                engine, read = self._engine, self._exchange.read
-                if self._exchange.length < _SMALL_BODY or engine.closed:
-                    return engine.canonicalize(read)
-                return await engine.workers.run(lambda: engine.canonicalize(read))
+                if self._large and not self._engine.closed:
+                    return await self._engine.workers.run(lambda: self._engine.canonicalize(self._read))
+                return self._engine.canonicalize(self._read)
             case Board(trip):
                 return self._board(trip)
             case Arrival():
@@ -144,12 +145,20 @@ class _CallerHands:
             case _:
                 raise GeneratorExit
 
+    def _read(self) -> Request | Reason:
+        prepared = self._prepare()
+        if isinstance(prepared, Reason):
+            return prepared
+        self._exchange = prepared
+        return prepared.request
+
     def _board(self, trip: Trip) -> None:
-        flights, loop = self._engine.flights, asyncio.get_running_loop()
-        self._seat, call = take_seat(self._engine, self._exchange, trip, self._seat, loop)
+        flights, exchange, loop = self._engine.flights, self._exchange, asyncio.get_running_loop()
+        assert exchange is not None
+        self._seat, call = take_seat(self._engine, exchange, trip, self._seat, loop)
         try:
             if flights.board(trip.asked.key, self._seat, call):
-                hands = _FlightHands(self._engine, self._exchange, call)
+                hands = _FlightHands(self._engine, exchange, call)
                 launch_task(flights, call, lambda: hands.fly(trip), drain_timeout=self._engine.rules.drain_timeout)
         except BaseException as error:
             if isinstance(error, Exception) and not came_from_a_handler(error):  # nobody may wait for what never began

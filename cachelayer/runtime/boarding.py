@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from cachelayer.core.ending import no_answer
-from cachelayer.core.model import Asked, Request
+from cachelayer.core.model import Asked
 from cachelayer.core.policy import credential_of
 from cachelayer.core.reasons import Reason
 from cachelayer.core.trip import Abandoned, Failed, Landing, Moment, Received, Trip
@@ -23,8 +23,7 @@ def take_seat(
     engine: Engine, exchange: Exchange, trip: Trip, seat: Seat | None, loop: asyncio.AbstractEventLoop | None
 ) -> tuple[Seat, Call]:
     """The seat of a caller, the one he has if he is still aboard, and the call that he may be told to make."""
-    request, plan = exchange.read(), trip.plan
-    credential = credential_of(request) if isinstance(request, Request) else b""
+    credential, plan = credential_of(exchange.request), trip.plan
     if seat is None or seat.taken:
         seat = Seat(credential, loop, read_timeout=exchange.read_timeout, hedge_after=plan.hedge_after)
 

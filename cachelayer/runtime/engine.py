@@ -70,12 +70,12 @@ class Engine:
                 return self.booking.book(ending, sync=True)
         raise TypeError(f"no hand performs {effect!r}")
 
-    def canonicalize(self, read: Callable[[], Request | Unkeyed]) -> Asked | Unkeyed:
-        """Read a request and work out its key. Never raises."""
+    def canonicalize(self, read: Callable[[], Request | Reason]) -> Asked | Unkeyed:
+        """Read a request and work out its key; read may say why not. Never raises."""
         self.late[0] |= self.closed
         try:
             request = read()
-            return request if isinstance(request, Unkeyed) else self._memo.ask(request)
+            return Unkeyed(request) if isinstance(request, Reason) else self._memo.ask(request)
         except Exception as error:
             self.fault("work out a key", error)
             return Unkeyed(Reason.INTERNAL_ERROR)

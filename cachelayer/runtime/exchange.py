@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cachelayer.core.model import Request, Unkeyed
+from cachelayer.core.model import Request
 from cachelayer.core.trip import Failed, Received
 
 Progress = Callable[[bool], None]
@@ -18,15 +18,9 @@ Progress = Callable[[bool], None]
 class Exchange(Protocol):
     """What both kinds have in common."""
 
+    request: Request
     read_timeout: float | None
     """The caller's own read timeout in seconds, None when he waits for ever."""
-    length: int
-    """Bytes of the body, as far as is known before it is read: a large one is read apart from an event loop."""
-
-    def read(self) -> Request | Unkeyed:
-        """The request; why not, where its body cannot be read without being used up, or is too large. The same at every
-        call."""
-        ...
 
 
 class SyncExchange(Exchange, Protocol):

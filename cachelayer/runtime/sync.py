@@ -22,7 +22,7 @@ from cachelayer.core.effects import (
     TakeLease,
 )
 from cachelayer.core.flow import fly, serve, watch
-from cachelayer.core.model import Answer
+from cachelayer.core.model import Answer, Request
 from cachelayer.core.reasons import Reason
 from cachelayer.core.tables import Situation
 from cachelayer.core.trip import Abandoned, Failed, Landing, Lease, PassThrough, Reply, Trip
@@ -55,13 +55,16 @@ def drive(flow: Coroutine[Any, Any, T], perform: Callable[[Effect[Any]], Any]) -
             result, error = None, raised
 
 
-def serve_sync(engine: Engine, exchange: SyncExchange) -> Reply:
-    """Answer one request of a blocking client. Raises only KeyboardInterrupt and its like: where we fail, he forwards
-    it himself."""
+def serve_sync(engine: Engine, prepare: Callable[[], SyncExchange | Reason]) -> Reply:
+    """Answer one request of a blocking client. Raises only what interrupts the caller: where we fail, he forwards it
+    himself.
+
+    prepare: brings the body into memory and gives the exchange, or the reason why the request cannot be repeated.
+    """
     began = now()
     situation = Situation(disabled=engine.disabled, closed=engine.closed)
     try:
-        return drive(serve(engine.rules, situation, began), _CallerHands(engine, exchange).perform)
+        return drive(serve(engine.rules, situation, began), _CallerHands(engine, prepare).perform)
     except Exception as error:
         engine.fault("serve", error)
         return PassThrough(Reason.INTERNAL_ERROR, None, began)
@@ -75,14 +78,15 @@ def watch_pass(
 
 
 class _CallerHands:
-    def __init__(self, engine: Engine, exchange: SyncExchange) -> None:
-        self._engine, self._exchange = engine, exchange
+    def __init__(self, engine: Engine, prepare: Callable[[], SyncExchange | Reason]) -> None:
+        self._engine, self._prepare = engine, prepare
+        self._exchange: SyncExchange | None = None
         self._seat: Seat | None = None
 
     def perform(self, effect: Effect[Any]) -> Any:
         match effect:
             case Canonicalize():
-                return self._engine.canonicalize(self._exchange.read)
+                return self._engine.canonicalize(self._read)
             case Board(trip):
                 return self._board(trip)
             case Arrival():
@@ -94,12 +98,20 @@ class _CallerHands:
             case _:
                 return self._engine.perform(effect)
 
+    def _read(self) -> Request | Reason:
+        prepared = self._prepare()
+        if isinstance(prepared, Reason):
+            return prepared
+        self._exchange = prepared
+        return prepared.request
+
     def _board(self, trip: Trip) -> None:
-        flights = self._engine.flights
-        self._seat, call = take_seat(self._engine, self._exchange, trip, self._seat, None)
+        flights, exchange = self._engine.flights, self._exchange
+        assert exchange is not None
+        self._seat, call = take_seat(self._engine, exchange, trip, self._seat, None)
         try:
             if flights.board(trip.asked.key, self._seat, call):
-                hands = _FlightHands(self._engine, self._exchange, call)
+                hands = _FlightHands(self._engine, exchange, call)
                 launch_thread(flights, call, lambda: hands.fly(trip))
         except BaseException as error:
             if isinstance(error, Exception) and not came_from_a_handler(error):  # nobody may wait for what never began

@@ -14,6 +14,7 @@ import pytest
 
 import cachelayer
 from tests.cli.command import SCRIPT, Run, Stored
+from tests.cli.help_texts import commands
 
 COMMANDS = ["demo", "report", "ls", "show", "explain", "diff", "purge", "doctor", "simulate"]
 
@@ -185,7 +186,23 @@ def test_what_a_stranger_wrote_steers_no_terminal(run: Run, stored: Stored) -> N
     assert "\x1b" not in shown.out
 
 
-def test_a_wrong_choice_speaks_no_librarys_words(run: Run) -> None:
-    ended = run("report", "--by", "foo")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["report", "--by", "foo"], "'--by': 'foo' is not one of 'model', 'namespace', 'host', 'day'."),
+        (["ls", "--limit", "x"], "'--limit': it should be a whole number"),
+        (["ls", "--limit", "0"], "'--limit': it should be greater than or equal to 1"),
+        (["demo", "--repeat-rate", "x"], "'--repeat-rate': it should be a number"),
+    ],
+)
+def test_a_wrong_value_speaks_no_librarys_words(run: Run, arguments: list[str], sentence: str) -> None:
+    ended = run(*arguments)
     assert ended.code == 2
-    assert ended.sentence == "Invalid value for '--by': 'foo' is not one of 'model', 'namespace', 'host', 'day'."
+    assert ended.sentence == f"Invalid value for {sentence}"
+
+
+def test_every_option_of_a_command_says_something_of_its_own() -> None:
+    for name, command in commands().items():
+        helps = [option.help for option in command.params if not getattr(option, "hidden", False)]
+        assert all(helps), name
+        assert len(set(helps)) == len(helps), name

@@ -16,8 +16,7 @@ import httpx2
 import pytest
 
 import cachelayer
-from cachelayer.clients.hold import Hold
-from cachelayer.core.model import KeyRules, Unkeyed
+from cachelayer.core.model import KeyRules
 from cachelayer.simulator import Simulator
 from tests.asking import GEMINI_PATH, PATH, body, gemini_body
 from tests.clients.conftest import Side
@@ -188,7 +187,7 @@ def test_the_default_limit_is_512_mb(cache: cachelayer.Cache) -> None:
     assert cache._engine.rules.keys == KeyRules()
     assert KeyRules().max_body == 512_000_000
 
-    from cachelayer.clients.httpx import _SyncExchange
+    from cachelayer.clients.httpx import _unreadable
 
     class Huge(io.BytesIO):
         """A sparse file, as far as httpx looks before it sends."""
@@ -208,14 +207,10 @@ def test_the_default_limit_is_512_mb(cache: cachelayer.Cache) -> None:
 
     request = httpx.Request("POST", "http://provider.example" + EDITS, files={"image": ("a.png", Huge(512_000_000))})
     assert int(request.headers["content-length"]) > 512_000_000
-    unread = _SyncExchange(httpx, cache._engine, request, None, Hold(None, lambda: False, asynchronous=False)).read()
-    assert isinstance(unread, Unkeyed)
-    assert unread.reason == "body-too-large"
+    assert _unreadable(httpx, cache._engine, request) == "body-too-large"
     smaller = httpx.Request("POST", "http://provider.example" + EDITS, files={"image": ("a.png", Huge(511_000_000))})
     assert int(smaller.headers["content-length"]) < 512_000_000
-    unread = _SyncExchange(httpx, cache._engine, smaller, None, Hold(None, lambda: False, asynchronous=False)).read()
-    assert isinstance(unread, Unkeyed)
-    assert unread.reason == "body-not-replayable"  # it was read, and that failed
+    assert _unreadable(httpx, cache._engine, smaller) == "body-not-replayable"  # it was read, and that failed
     assert cache._engine.faults.count == 1
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from cachelayer.core.model import Plan
 from cachelayer.core.tables import Berth, InAir, Situation, berth, gate, plan_of
 from tests.core.stepping import ASKED, RULES
 
@@ -42,5 +43,5 @@ def test_nobody_makes_two_calls_and_nobody_makes_one_in_a_flight_that_has_landed
 
 def test_settings_are_resolved_once() -> None:
     plan = plan_of(ASKED, replace(RULES, ttl=60.0, hedge_after=5.0, finish_timeout=7.0), Situation())
-    assert plan == replace(plan, ttl=60.0, hedge_after=5.0, finish_timeout=7.0)  # type: ignore[type-var]
+    assert plan == Plan(ttl=60.0, hedge_after=5.0, finish_timeout=7.0)
     assert gate(Situation()) is None

@@ -157,7 +157,6 @@ HOSTILE = [
     "DELETE FROM Settings WHERE key = 'cull_limit' OR key = 'statistics'",
     "CREATE TRIGGER planted AFTER INSERT ON Entry BEGIN DELETE FROM Reference; END",
     "CREATE VIEW planted AS SELECT 1",
-    "CREATE TABLE planted (x)",
     "CREATE INDEX planted ON Cache (tag)",
     "DROP TRIGGER Settings_count_insert",
     "DROP TABLE Canonical",

@@ -17,7 +17,7 @@ import pytest
 from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.stores.base import Evicted
 from cachelayer.stores.local import open_local, sizes_in, tables
-from cachelayer.stores.local.index import StrictDisk
+from cachelayer.stores.local.index import CHECKPOINT_BY, StrictDisk
 from cachelayer.stores.local.measure import LOG_ALLOWANCE
 from tests.stores.test_local_processes import freeze, observed, on_disk, progress, thaw
 
@@ -48,14 +48,13 @@ def press(folder: Path, open_here: Open, start: Start, limit: int, rounds: int) 
             log = log_of(folder)
         finally:
             thaw(processes)
-        assert taken <= limit + LOG_ALLOWANCE
-        assert log <= LOG_ALLOWANCE
+        assert taken <= limit + CHECKPOINT_BY  # no reader stays, so the log is cut long before its allowance ends
         most = max(most, taken - log)
     for process in processes:
         process.kill()
         process.wait()
     # What was given back is cut from the file with the log, and until then comes out of the log's allowance.
-    assert limit * 3 / 4 < most <= limit + LOG_ALLOWANCE // 4
+    assert limit * 3 / 4 < most <= limit + LOG_ALLOWANCE // 8
     store.maintain()
     assert store.verify(deep=True) == []
     assert observed(folder) == store.sizes()[2] <= limit

@@ -77,6 +77,11 @@ def whole(store: LocalStore, key: str) -> bytes | None:
     return None if record is None else read_body(decode(record), store.get_blob)
 
 
+def delete(store: Store, key: str) -> bool:
+    """Whether there was an entry to delete."""
+    return store.delete(key)
+
+
 def churn(folder: Path, limit: int, seed: int) -> None:
     """Put and delete for ever; a line for each."""
     rng = random.Random(seed)

@@ -1,8 +1,8 @@
 """The store's folder as a whole: its format, and which index stands in it. Nothing of its content is read here.
 
-format        which layout this is; locked while an index is opened or replaced
+format        which layout this is (formats.py); locked while an index is opened or replaced
 entries/      the index (index.py, tables.py)
-entries.aside the last index that was refused, for who wants to look at it
+entries.aside, entries.aside-2 ...   what was refused or damaged, for who wants to look at it
 blobs/ incoming/ trash/   (blobs.py)
 writers.lock  (writers.py)
 ledger/ leases.lock       other rooms'
@@ -11,21 +11,19 @@ ledger/ leases.lock       other rooms'
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from cachelayer.core.errors import NewerFormat, NotAStore, StoreError
+from cachelayer.core.errors import NotAStore, StoreError
 from cachelayer.machine.files import make_folder, sync_folder
 from cachelayer.machine.locks import locked
-from cachelayer.stores.local import index
+from cachelayer.machine.sqlite import ERRORS, is_damage
+from cachelayer.stores.local import formats, index
 from cachelayer.stores.local.blobs import BlobFiles
 
-FORMAT = 1
 OPEN_WAIT = 10.0
 """Seconds that opening waits for another process that opens; it takes milliseconds, seconds with a new index beside a
 million blobs."""
@@ -44,24 +42,16 @@ def prepare(path: Path) -> bool:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         make_folder(path)
-    try:
-        text = (path / "format").read_bytes()
-    except FileNotFoundError:
+    number = formats.read_number(path)
+    if number is None:
         foreign = {name for name in os.listdir(path) if not name.startswith(".")} - _BEFORE_US
         if foreign and not (path / "format").exists():
             raise NotAStore(
                 f"{path} is not a cachelayer store: it is not empty ({min(foreign)}) and has no format file"
             ) from None
-        _write_format(path)
-        text = (path / "format").read_bytes()
-    match = re.fullmatch(rb"cachelayer store ([0-9]{1,9})\n", text)
-    if match is None:
-        raise NotAStore(f"{path} is not a cachelayer store: its format file is not one")
-    if int(match[1]) > FORMAT:
-        raise NewerFormat(
-            f"{path} has store format {int(match[1])}, this version knows {FORMAT}: update cachelayer or use another"
-            " path"
-        )
+        formats.write_new(path)
+        number = formats.read_number(path) or 0
+    formats.refuse_newer(path, number)
     folders = [path, *(path / name for name in ("entries", "blobs") if (path / name).is_dir())]
     return not all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
 
@@ -77,14 +67,10 @@ def ensure_index(path: Path, files: BlobFiles, damaged: tuple[int, int] | None, 
         fault: str | None = None
         if os.path.lexists(entries):
             now = index.identity(entries)
-            fault = "it is damaged" if now is not None and now == damaged else find_fault(entries)
+            fault = "it is damaged" if now is not None and now == damaged else _upgrade(path) or find_fault(entries)
             if fault is None:
                 return
-            aside = path / "entries.aside"
-            if aside.is_symlink() or aside.is_file():
-                aside.unlink()
-            elif aside.exists():
-                shutil.rmtree(aside)
+            aside = _place_aside(path)
             os.rename(entries, aside)
         elif next(files.walk(), None) is not None:
             fault = "it is missing"
@@ -104,36 +90,52 @@ def ensure_index(path: Path, files: BlobFiles, damaged: tuple[int, int] | None, 
         index.build(fresh, fill=fill)
         os.rename(fresh, entries)
         sync_folder(path)
+        _upgrade(path)  # an older folder whose index is today's only now
     if fault is not None:
-        where = "a fresh one was begun" if fault == "it is missing" else f"it was moved to {path / 'entries.aside'}"
+        where = "a fresh one was begun" if fault == "it is missing" else f"it was moved to {aside}"
         warn(f"the index of {path} was not used because {fault}; {where}")
 
 
+def _upgrade(path: Path) -> str | None:
+    """Bring an older folder up to date; why its index could not be, where it is damaged."""
+    number = formats.read_number(path)
+    if number is None or number == formats.FORMAT:
+        return None
+    formats.refuse_newer(path, number)
+    try:
+        with index.to_upgrade(path / "entries") as sql:
+            formats.upgrade(sql, path, formats.UPGRADES)
+    except ERRORS as error:
+        if not is_damage(error):
+            raise
+        return str(error)
+    return None
+
+
+def _place_aside(path: Path) -> Path:
+    """Where an index is moved that may not be used. What was moved there before stays if it holds entries: it may be
+    dear, and who set it aside may have been wrong about it."""
+    number = 1
+    while True:
+        aside = path / ("entries.aside" if number == 1 else f"entries.aside-{number}")
+        if not os.path.lexists(aside):
+            return aside
+        if aside.is_symlink() or aside.is_file():
+            aside.unlink()
+            return aside
+        if not index.holds_entries(aside):
+            shutil.rmtree(aside)
+            return aside
+        number += 1
+
+
 def find_fault(entries: Path) -> str | None:
-    """Why the index in this folder must not be opened; None when it may. Changes nothing."""
+    """Why the index in this folder must not be opened; None when it may. Changes nothing. Raises NewerFormat."""
     if entries.is_symlink() or not entries.is_dir():
         return "it is not a folder"
     if index.identity(entries) is None:
         return "it is missing"
     return index.find_fault(entries)
-
-
-def _write_format(path: Path) -> None:
-    temporary = path / f".format-{os.getpid()}-{time.monotonic_ns()}"
-    try:
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(file, 0o600)
-            os.write(file, b"cachelayer store %d\n" % FORMAT)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        with suppress(FileExistsError):  # another process was first
-            os.link(temporary, path / "format")
-        sync_folder(path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 @contextmanager

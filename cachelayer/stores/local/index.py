@@ -24,7 +24,7 @@ import diskcache
 from cachelayer.core.errors import StoreError
 from cachelayer.machine.files import Identity, identity_of
 from cachelayer.machine.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
-from cachelayer.stores.local import tables
+from cachelayer.stores.local import formats, tables
 
 FILE = diskcache.core.DBNAME
 WRITE_WAIT = 10.0
@@ -143,6 +143,7 @@ def _build(folder: Path, fill: Any) -> None:
         tables.prepare(connection)
         connection.execute("BEGIN IMMEDIATE")
         tables.create(connection)
+        connection.execute(f"PRAGMA user_version = {formats.FORMAT}")
         fill(connection)
         connection.execute("COMMIT")
     finally:
@@ -159,6 +160,7 @@ def find_fault(folder: Path) -> str | None:
         with inside_sqlite:
             connection = _connect_to_read(folder)
             try:
+                formats.refuse_newer(folder.parent, formats.number_in(connection))
                 return tables.find_fault(connection)
             finally:
                 connection.close()
@@ -166,6 +168,34 @@ def find_fault(folder: Path) -> str | None:
         if not is_damage(error):
             raise
         return str(error)
+
+
+@contextmanager
+def to_upgrade(folder: Path) -> Iterator[sqlite3.Connection]:
+    """An older index, for formats.upgrade()."""
+    with inside_sqlite:
+        connection = _connect(folder, "mode=rw", WRITE_WAIT)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def holds_entries(folder: Path) -> bool:
+    """Whether there is anything in an index, one that was set aside. True in doubt."""
+    if not os.path.lexists(folder / FILE):
+        return False
+    try:
+        with inside_sqlite:
+            connection = _connect(folder, "immutable=1", READ_WAIT)
+            try:
+                log = folder / f"{FILE}-wal"
+                in_log = log.exists() and log.stat().st_size > 0
+                return in_log or connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone() is not None
+            finally:
+                connection.close()
+    except (*ERRORS, OSError):
+        return True
 
 
 class Index:
@@ -249,6 +279,8 @@ class Index:
         connection = self._write_connection()
         try:
             with self._cache.on(connection), self._cache.transact():
+                # Under the write lock: a newer version may have upgraded it since it was opened.
+                formats.refuse_newer(self._folder.parent, formats.number_in(connection))
                 yield connection
         except diskcache.Timeout as error:  # raised for whatever kept the transaction from beginning
             raise StoreError(f"the index cannot be written: {error.__context__}") from None

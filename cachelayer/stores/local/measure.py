@@ -2,7 +2,7 @@
 
     files in whole blocks, finished, being written or in the trash   Held (tables.py)
   + the index by its pages, canonical requests and free pages included
-  + the folder's own small files and folders, and an index that was set aside
+  + the folder's own small files and folders, and indexes that were set aside
   + what the write-ahead log takes beyond its allowance (LOG_ALLOWANCE), which is on top of the limit
 
 The ledger is not counted. Nothing is changed here; a sum is right in the transaction in which it was asked for.
@@ -34,7 +34,7 @@ _SPLITS = 6
 """Pages by which a put may grow the trees of the index beyond what it puts there; each splits once in some thirty puts.
 What a put has taken in truth is counted by the next one."""
 
-_OVERHEAD = ("", "format", "writers.lock", "leases.lock", "blobs", "incoming", "trash", "entries", "entries.aside")
+_OVERHEAD = ("", "format", "writers.lock", "leases.lock", "blobs", "incoming", "trash", "entries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,11 @@ def file_need(size: int, block: int) -> int:
 
 def _overhead(path: Path) -> int:
     total = sum(_blocks(f"{path}/{name}") for name in _OVERHEAD)
-    with suppress(OSError):  # there is none
-        total += sum(_blocks(entry.path) for entry in os.scandir(path / "entries.aside"))
+    for name in os.listdir(path):
+        if name.startswith("entries.aside"):
+            total += _blocks(f"{path}/{name}")
+            with suppress(OSError):  # not a folder
+                total += sum(_blocks(entry.path) for entry in os.scandir(path / name))
     return total
 
 

@@ -46,13 +46,16 @@ class EntryRow:
 
 def insert_entry(sql: sqlite3.Connection, row: EntryRow, blobs: Mapping[str, Extent], reservation: str) -> None:
     """What stands beside a record: its entry, its references, its blobs' rows. They take the reservation's place."""
-    sql.execute("INSERT INTO Entry VALUES (?, ?, ?, ?, ?)", (row.key, row.size, row.now, row.now, row.expires))
+    sql.execute(
+        "INSERT INTO Entry (key, bytes, used, stored, expires) VALUES (?, ?, ?, ?, ?)",
+        (row.key, row.size, row.now, row.now, row.expires),
+    )
     if len(row.request) <= CANONICAL_LIMIT:
-        sql.execute("INSERT INTO Canonical VALUES (?, ?)", (row.key, row.request))
+        sql.execute("INSERT INTO Canonical (key, request) VALUES (?, ?)", (row.key, row.request))
     for digest, extent in blobs.items():
-        sql.execute("INSERT INTO Reference VALUES (?, ?)", (digest, row.key))
+        sql.execute("INSERT INTO Reference (digest, key) VALUES (?, ?)", (digest, row.key))
         sql.execute(
-            "INSERT INTO Blob VALUES (?, ?, ?, 0) ON CONFLICT (digest)"
+            "INSERT INTO Blob (digest, bytes, disk, idle) VALUES (?, ?, ?, 0) ON CONFLICT (digest)"
             " DO UPDATE SET bytes = excluded.bytes, disk = excluded.disk, idle = 0",
             (digest, extent.size, extent.disk),
         )
@@ -64,20 +67,24 @@ def insert_entry(sql: sqlite3.Connection, row: EntryRow, blobs: Mapping[str, Ext
 def insert_reservation(sql: sqlite3.Connection, writer: Writer, disk: int, pages: int) -> str:
     """Take room for a writer at work; the reservation's id. disk: bytes of files. pages: of the index."""
     id = writer.name()
-    sql.execute("INSERT INTO Reservation VALUES (?, ?, ?, ?)", (id, writer.token, disk, pages))
+    sql.execute(
+        "INSERT INTO Reservation (id, writer, disk, pages) VALUES (?, ?, ?, ?)", (id, writer.token, disk, pages)
+    )
     return id
 
 
 def add_idle_blob(sql: sqlite3.Connection, digest: str, extent: Extent) -> None:
     """Count a file that nothing is known to need, unless it is counted."""
-    sql.execute("INSERT OR IGNORE INTO Blob VALUES (?, ?, ?, 1)", (digest, extent.size, extent.disk))
+    sql.execute(
+        "INSERT OR IGNORE INTO Blob (digest, bytes, disk, idle) VALUES (?, ?, ?, 1)", (digest, extent.size, extent.disk)
+    )
     note_shelf(sql, digest, extent)
 
 
 def note_shelf(sql: sqlite3.Connection, digest: str, extent: Extent) -> None:
     """Count the folder of a blob."""
     sql.execute(
-        "INSERT INTO Shelf VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET disk = ?2 WHERE disk != ?2",
+        "INSERT INTO Shelf (name, disk) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET disk = ?2 WHERE disk != ?2",
         (digest[:2], extent.shelf),
     )
 

@@ -198,7 +198,9 @@ class Space:
         def take(sql: sqlite3.Connection, need: Need) -> Place:
             known = frozenset(digest for digest in blobs if has_file(sql, digest))
             place = Place(insert_reservation(sql, self.writer, need.disk, need.pages), known, need)
-            sql.executemany("INSERT INTO Claim VALUES (?, ?)", [(digest, place.id) for digest in blobs])
+            sql.executemany(
+                "INSERT INTO Claim (digest, reservation) VALUES (?, ?)", [(digest, place.id) for digest in blobs]
+            )
             return place
 
         return self.admit(lambda sql: need_of(sql, record, request, blobs, self._files.block), take)
@@ -266,7 +268,7 @@ class Space:
             if not (has_file(sql, digest) and is_needed(sql, digest)):
                 return
             place = Place(insert_reservation(sql, self.writer, 0, 0), frozenset(), Need())  # its row counts its bytes
-            sql.execute("INSERT INTO Claim VALUES (?, ?)", (digest, place.id))
+            sql.execute("INSERT INTO Claim (digest, reservation) VALUES (?, ?)", (digest, place.id))
         try:
             self._files.write(digest, data, self.writer.name())
         finally:

@@ -7,6 +7,7 @@ sqlite3, because diskcache obeys what it finds: a settings row named ``sqlite_x`
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 PAGE = 4096
@@ -99,6 +100,9 @@ OURS = (
 )
 
 
+TABLES = _DISKCACHE + OURS
+
+
 def prepare(connection: sqlite3.Connection) -> None:
     """Settle what cannot be changed once there are tables. The file must be empty."""
     connection.execute(f"PRAGMA page_size = {PAGE}")
@@ -108,7 +112,7 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 def create(connection: sqlite3.Connection) -> None:
     """Make diskcache's tables, as it would, and ours."""
-    for statement in (*_DISKCACHE, *OURS):
+    for statement in TABLES:
         connection.execute(statement)
     connection.executemany(
         "INSERT INTO Settings VALUES (?, ?)", [*SETTINGS.items(), *((counter, 0) for counter in COUNTERS)]
@@ -121,7 +125,7 @@ def find_fault(connection: sqlite3.Connection) -> str | None:
 
     Runs nothing that the database contains: the tables are compared before a row is read.
     """
-    expected = {_name(statement): statement for statement in _DISKCACHE + OURS}
+    expected = {_name(statement): statement for statement in TABLES}
     found: dict[str, str] = {}
     for name, sql in connection.execute("SELECT name, sql FROM sqlite_master"):
         if sql is None and str(name).startswith("sqlite_autoindex_"):
@@ -133,8 +137,11 @@ def find_fault(connection: sqlite3.Connection) -> str | None:
         if name not in found:
             return f"it lacks {name}"
         if name not in expected:
-            return f"it holds {name!r}, which cachelayer does not write"
-        if found[name] != expected[name]:
+            if not _LATER.fullmatch(found[name]):
+                return f"it holds {name!r}, which cachelayer does not write"
+        elif found[name] != expected[name] and not (
+            expected[name] in OURS and _has_later_columns(found[name], expected[name])
+        ):
             return f"{name} is not as cachelayer writes it"
     settings = dict(connection.execute("SELECT key, value FROM Settings"))
     for name in sorted(settings.keys() | SETTINGS.keys() | set(COUNTERS), key=str):
@@ -154,6 +161,26 @@ def find_fault(connection: sqlite3.Connection) -> str | None:
     if header != [(PAGE,), (SETTINGS["sqlite_auto_vacuum"],)]:
         return "its header is not as cachelayer writes it"
     return None
+
+
+def _has_later_columns(found: str, expected: str) -> bool:
+    """Whether a table is ours with more columns."""
+    more = len(found) - len(expected)
+    return any(
+        found[:at] == expected[:at]
+        and found[at + more :] == expected[at:]
+        and _LATER_COLUMNS.fullmatch(found, at, at + more) is not None
+        for at in range(len(expected))
+    )
+
+
+_LATER = re.compile(
+    r"CREATE (TABLE \w+ ?\([^;]*\)( WITHOUT ROWID)?|INDEX \w+ ON (?!Cache\b|Settings\b)\w+ ?\([\w, ]+\))", re.ASCII
+)
+"""What a later version may add without a new format: tables, and indexes that refuse nothing. Triggers and views act
+on what we do: they never stand there unknown."""
+_LATER_COLUMNS = re.compile(r"(, \w+ (TEXT|REAL|INTEGER|BLOB)(( NOT NULL)? DEFAULT ('[^']*'|-?[0-9.]+))?)+", re.ASCII)
+"""Columns that an older version may leave out."""
 
 
 def _name(statement: str) -> str:
