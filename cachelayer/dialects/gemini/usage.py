@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cachelayer.core.model import Json, Usage
-from cachelayer.dialects.reading import either, listing, mapping
+from cachelayer.dialects.wire.loose import either, listing, mapping
 from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, adds_up, by_kind, tier_of, tokens
 
 _KINDS: Final = {"TEXT": TEXT, "IMAGE": IMAGE}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cachelayer.core.model import Json, Usage
-from cachelayer.dialects.reading import mapping
+from cachelayer.dialects.wire.loose import mapping
 from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, adds_up, by_kind, tier_of, tokens
 
 _IN: Final = ("input", "prompt")
