@@ -11,12 +11,8 @@ from cachelayer import dialects
 from cachelayer.core.effects import Begin, Book, BookDurably, Effect, Judge, Keep, LookUp
 from cachelayer.core.model import Answer, Asked, Reading, Request, Rules, Unkeyed
 from cachelayer.core.reasons import Reason
-<<<<<<< HEAD
-from cachelayer.ledger.ledger import Ledger
-=======
 from cachelayer.core.trip import Judgement
 from cachelayer.ledger.ledger import Ledger
->>>>>>> origin/main
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.booking import Booking
 from cachelayer.runtime.faults import Faults
