@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +15,11 @@ import httpx
 import pytest
 
 import cachelayer
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.simulator import Simulator
 from tests.asking import PATH, body
 from tests.conftest import Program, finish
+from tests.dialects.samples import SAMPLES
 
 
 @pytest.fixture
@@ -255,3 +257,22 @@ def test_explain_and_diff_of_pooled_requests(open_shop: Open, simulator: Simulat
     named = open_shop(pools=[["name:both", host(simulator), host(reseller)]]).cache
     assert named.diff(asking(simulator), asking(reseller)) == []
     assert named.explain(asking(simulator)).fields["scope"] == {"$pool": "both"}
+
+
+def test_a_bare_host_is_meant_with_both_schemes(open_shop: Open) -> None:
+    """Each on its own port; the answers of one are found by the other, for who named it alone."""
+    png = base64.b64encode(SAMPLES["png"].data).decode()
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"data": [{"b64_json": png}]}))
+
+    def ask(url: str, prompt: str, **settings: Any) -> str:
+        with open_shop(**settings).cache.wrap(httpx.Client(transport=transport)) as client:
+            got = client.post(f"{url}/v1/images/generations", json={"prompt": prompt})
+        return got.headers["x-cachelayer"]
+
+    bare, https = [["a.example", "b.example"]], [["https://a.example", "https://b.example"]]
+    for made, asked in (("http://a", "https://b"), ("https://a", "http://b"), ("https://a", "http://a")):
+        assert ask(f"{made}.example", made + asked) == "MISS"
+        assert ask(f"{asked}.example:{443 if 's:' in asked else 80}", made + asked, pools=bare) == "HIT"
+    for pools in ([], https):
+        assert ask("http://b.example", f"{pools}", pools=pools) == "MISS"
+        assert ask("https://a.example", f"{pools}", pools=pools) == "MISS"

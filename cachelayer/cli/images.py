@@ -5,7 +5,7 @@ from __future__ import annotations
 from cachelayer import dialects
 from cachelayer.core.entry import Entry
 from cachelayer.core.model import Answer, Asked
-from cachelayer.dialects.containers import known_type
+from cachelayer.dialects.wire.containers import known_type
 
 
 def images_of(entry: Entry, body: bytes) -> list[bytes]:

@@ -115,7 +115,7 @@ def demo(
 
     Keeps a store of its own, cachelayer-demo in your cache folder, and never touches yours. The second run is all hits.
     """
-    from cachelayer.cli.demo import run
+    from cachelayer.demo.command import run
 
     given = Globals.of(ctx, path, as_json)
     run(

@@ -181,10 +181,12 @@ def read_request(file: str) -> Request:
     A body that is an object or a list is serialised as compact JSON, and sent as such unless headers say otherwise.
     Raises Failure for anything else.
     """
+    if not file.strip():
+        raise Failure("the name of a request is empty; give a file, - for stdin, or the key of an entry", USAGE)
     try:
         text = sys.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
     except OSError as error:
-        raise Failure(f"{file} cannot be read: {error.strerror or error}", USAGE) from None
+        raise Failure(f"{visible(file)} cannot be read: {error.strerror or error}", USAGE) from None
     name = "stdin" if file == "-" else file
     try:
         document = json.loads(text)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cachelayer.machine import forks
+from cachelayer.runtime.log import logger
 
 _SYNC = ("close", "__exit__")
 _ASYNC = ("aclose", "__aexit__")
@@ -32,8 +33,12 @@ class Hold:
         self._names = _ASYNC if asynchronous else _SYNC
         self._twin_closed = False
 
+    def using(self, transport: Any) -> Use:
+        """While a flight goes through a transport: `with`, or `async with` for an asynchronous one."""
+        return Use(self, transport)
+
     def enter(self, transport: Any, flight: object) -> None:
-        """A flight begins to use a transport. flight: an object of its own (one that may fly twice needs two)."""
+        """A flight begins to use a transport."""
         with _lock:
             held = _held.get(id(transport))
             if held is None:
@@ -42,7 +47,7 @@ class Hold:
             held.flights.add(flight)
 
     def leave(self, transport: Any, flight: object) -> list[Callable[[], Any]]:
-        """A flight has ended; what the leaver has to call now (and await, of an asynchronous transport)."""
+        """It has ended; what the leaver has to call now (and await, of an asynchronous transport)."""
         with _lock:
             held = _held.get(id(transport))
             if held is None:
@@ -71,6 +76,38 @@ class Hold:
             return bool(self._is_closed())
         except Exception:  # a client of the user's own making
             return False
+
+
+class Use:
+    """One flight's use of a transport. A class: asyncio closes what generators it knows of when its loop ends, the
+    flight goes on."""
+
+    def __init__(self, hold: Hold, transport: Any) -> None:
+        self._hold, self._transport = hold, transport
+
+    def __enter__(self) -> None:
+        self._hold.enter(self._transport, self)
+
+    def __exit__(self, *exception: object) -> None:
+        for close in self._hold.leave(self._transport, self):
+            try:
+                close()
+            except Exception as error:
+                self._say(error)
+
+    async def __aenter__(self) -> None:
+        self._hold.enter(self._transport, self)
+
+    async def __aexit__(self, *exception: object) -> None:
+        for close in self._hold.leave(self._transport, self):
+            try:
+                await close()
+            except Exception as error:
+                self._say(error)
+
+    def _say(self, error: Exception) -> None:
+        # The answer is there; the transport's own trouble must not cost it.
+        logger.debug("a transport could not be closed: %s", error)
 
 
 class _Held:

@@ -9,28 +9,21 @@ httpx_client.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from cachelayer.clients.hold import Hold
-from cachelayer.clients.httpx_answer import pairs, passed, record, response_of
-from cachelayer.clients.httpx_timer import AsyncReadTimeout, SyncReadTimeout
-from cachelayer.core.effects import Failed, Moment, Now, PassThrough, Received
+from cachelayer.clients.httpx_answer import pairs, passed, response_of
+from cachelayer.clients.httpx_streams import piece_stream
+from cachelayer.clients.httpx_timer import AsyncReadTimeout, SyncReadTimeout, Told, tells_when_it_waits
+from cachelayer.clients.surface import Passing, ask, ask_async, is_ours
 from cachelayer.core.model import Answer, Request
 from cachelayer.core.reasons import Reason
-from cachelayer.runtime.aio import serve_async
+from cachelayer.core.trip import Failed, PassThrough, Received
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import Progress
-from cachelayer.runtime.log import logger
-from cachelayer.runtime.sync import serve_sync
-
-IsClosed = Callable[[], bool]
-
-
-def _never() -> bool:
-    return False
 
 
 class Transports(NamedTuple):
@@ -52,32 +45,20 @@ def transports(module: ModuleType) -> Transports:
     class CacheTransport(module.BaseTransport):  # type: ignore[name-defined, misc]
         """A blocking transport before another one."""
 
-        def __init__(self, engine: Engine, inner: Any, owner: Any = None, is_closed: IsClosed = _never) -> None:
+        def __init__(self, engine: Engine, inner: Any, owner: Any, is_closed: Callable[[], bool]) -> None:
             self._engine, self._inner = engine, inner
             self._hold = Hold(owner, is_closed, asynchronous=False)
-            self.tells_when_it_waits = _tells_when_it_waits(module, inner)
+            self.tells_when_it_waits = tells_when_it_waits(module, inner)
 
         def handle_request(self, request: Any) -> Any:
             request = _for_the_provider(module, request)
-            through = _before_serving(module, self._engine, request)
-            if through is None:
-                try:
-                    exchange = _SyncExchange(module, request, self._inner, self._hold)
-                    reply = serve_sync(self._engine, exchange)
-                except Exception as error:
-                    self._engine.fault("serve", error)
-                    through = PassThrough(Reason.INTERNAL_ERROR, None, _now(self._engine))
-                else:
-                    if not isinstance(reply, PassThrough):
-                        return response_of(module, reply, request)
-                    through = reply
-            through = self._engine.booking.begin_pass(through)
-            try:
+            exchange = partial(_SyncExchange, module, request, self._inner, self._hold)
+            reply = ask(self._engine, lambda: _unreadable(module, self._engine, request) or exchange())
+            if not isinstance(reply, PassThrough):
+                return response_of(module, reply, request)
+            with Passing(self._engine, reply, _was_sent) as passing:
                 response = self._inner.handle_request(request)
-            except BaseException:  # a cancelled request counts too
-                record(self._engine, through, None, None)
-                raise
-            return passed(module, self._engine, through, response)
+            return passed(module, passing, response)
 
         def close(self) -> None:
             if self._hold.may_close(self._inner):
@@ -87,38 +68,27 @@ def transports(module: ModuleType) -> Transports:
             self._inner.__enter__()
             return self
 
-        def __exit__(self, *exception: Any) -> None:
-            self.close()
-
     class AsyncCacheTransport(module.AsyncBaseTransport):  # type: ignore[name-defined, misc]
         """An asyncio transport before another one. Under another event loop than asyncio's it only forwards."""
 
-        def __init__(self, engine: Engine, inner: Any, owner: Any = None, is_closed: IsClosed = _never) -> None:
+        def __init__(self, engine: Engine, inner: Any, owner: Any, is_closed: Callable[[], bool]) -> None:
             self._engine, self._inner = engine, inner
             self._hold = Hold(owner, is_closed, asynchronous=True)
-            self.tells_when_it_waits = _tells_when_it_waits(module, inner)
+            self.tells_when_it_waits = tells_when_it_waits(module, inner)
 
         async def handle_async_request(self, request: Any) -> Any:
             request = _for_the_provider(module, request)
-            through = await _before_serving_async(module, self._engine, request)
-            if through is None:
-                try:
-                    exchange = _AsyncExchange(module, request, self._inner, self._hold)
-                    reply = await serve_async(self._engine, exchange)
-                except Exception as error:
-                    self._engine.fault("serve", error)
-                    through = PassThrough(Reason.INTERNAL_ERROR, None, _now(self._engine))
-                else:
-                    if not isinstance(reply, PassThrough):
-                        return response_of(module, reply, request)
-                    through = reply
-            through = self._engine.booking.begin_pass(through)
-            try:
+            exchange = partial(_AsyncExchange, module, request, self._inner, self._hold)
+            reply = await ask_async(
+                self._engine,
+                lambda: _unreadable(module, self._engine, request) or exchange(),
+                large=len(request.headers.get("content-length", "")) >= _LARGE,
+            )
+            if not isinstance(reply, PassThrough):
+                return response_of(module, reply, request)
+            with Passing(self._engine, reply, _was_sent) as passing:
                 response = await self._inner.handle_async_request(request)
-            except BaseException:  # a cancelled request counts too
-                record(self._engine, through, None, None)
-                raise
-            return passed(module, self._engine, through, response)
+            return passed(module, passing, response)
 
         async def aclose(self) -> None:
             if self._hold.may_close(self._inner):
@@ -128,9 +98,6 @@ def transports(module: ModuleType) -> Transports:
             await self._inner.__aenter__()
             return self
 
-        async def __aexit__(self, *exception: Any) -> None:
-            await self.aclose()
-
     return Transports(CacheTransport, AsyncCacheTransport)
 
 
@@ -138,12 +105,12 @@ def transports(module: ModuleType) -> Transports:
 
 
 def _for_the_provider(module: ModuleType, request: Any) -> Any:
-    """The request without what is said to cachelayer alone, whatever becomes of it.
+    """The request without what is said to cachelayer alone.
 
     A copy where there is such a header: the client builds a redirect from the request that is the user's.
     """
     raw = request.headers.raw
-    theirs = [pair for pair in raw if not pair[0].lower().startswith(_OURS)]
+    theirs = [pair for pair in raw if not is_ours(pair[0].decode("latin-1"))]
     if len(theirs) == len(raw):
         return request
     copy = module.Request(
@@ -154,48 +121,20 @@ def _for_the_provider(module: ModuleType, request: Any) -> Any:
     return copy
 
 
-_OURS = b"x-cachelayer-"
-
-
-def _before_serving(
-    module: ModuleType, engine: Engine, request: Any, *, needs_asyncio: bool = False
-) -> PassThrough | None:
-    """Why the flow is not even asked: None when it is. A body that is not in memory yet is read here if it may be."""
-    reason: str | None = None
-    if engine.disabled:
-        reason = Reason.DISABLED
-    elif needs_asyncio and not _in_asyncio():
-        reason = Reason.NOT_ASYNCIO
-    elif not hasattr(request, "_content"):
-        reason = _read_body(module, engine, request)
-    return None if reason is None else PassThrough(reason, None, _now(engine))
-
-
-async def _before_serving_async(module: ModuleType, engine: Engine, request: Any) -> PassThrough | None:
-    """The same for asyncio, where no large form is brought into memory while the loop waits."""
-    small = hasattr(request, "_content") or len(request.headers.get("content-length", "")) < _LARGE
-    if small or engine.disabled or engine.closed or not _in_asyncio():
-        return _before_serving(module, engine, request, needs_asyncio=True)
-    began = _now(engine)
-    try:
-        return await engine.workers.run(lambda: _before_serving(module, engine, request))
-    except BaseException:  # he leaves before the flow is asked, and so the flow cannot record it
-        engine.booking.record_pass(PassThrough(Reason.CANCELLED, None, began), status=None, answer=None, sent=False)
-        raise
-
-
 _LARGE = 6
-"""Digits of a length. Reading forms of 100 kB and more takes longer than handing them to a thread and back."""
+"""Digits of a length. To read a form of 100 kB, or to work out its key, takes longer than a thread and back."""
 _DIGITS = 18
 """Of a length; Python refuses to read numbers of more than 4,300."""
 
 
-def _read_body(module: ModuleType, engine: Engine, request: Any) -> str | None:
+def _unreadable(module: ModuleType, engine: Engine, request: Any) -> Reason | None:
     """Bring a body into memory that can be read without being used up; None, or why it is not.
 
     A redirected body is bytes already, and a multipart body can be rendered again from its parts. Any other stream (a
     generator, an open file) could be sent only once.
     """
+    if hasattr(request, "_content"):
+        return None
     if not isinstance(request.stream, module.ByteStream):
         if type(request.stream).__name__ != "MultipartStream":
             return Reason.BODY_NOT_REPLAYABLE
@@ -212,13 +151,7 @@ def _read_body(module: ModuleType, engine: Engine, request: Any) -> str | None:
     return None
 
 
-def _in_asyncio() -> bool:
-    return asyncio._get_running_loop() is not None
-
-
-def _now(engine: Engine) -> Moment:
-    now: Moment = engine.perform(Now())
-    return now
+# --- the forward ------------------------------------------------------------------------------------------------------
 
 
 class _Exchange:
@@ -230,23 +163,22 @@ class _Exchange:
         given = request.extensions.get("timeout", {}).get("read")
         # A number of its own kind where another cache of ours stands before this one (httpx_timer.py).
         self.read_timeout: float | None = None if given is None else float(given)
-        self._tells = _tells_when_it_waits(module, inner)
+        self._tells = tells_when_it_waits(module, inner)
 
-    def _copy(self, finish_timeout: float, trace: Callable[..., Any], read_timeout: _ReadTimeout, told: _Told) -> Any:
-        extensions = dict(self._original.extensions)
+    def _copy(self, trace: Callable[..., Any], read_timeout: Callable[[float], Any], finish_timeout: float) -> Any:
+        original, extensions = self._original, dict(self._original.extensions)
         timeout = dict(extensions.get("timeout", {}))
         if self.read_timeout is not None:
             lifted = max(self.read_timeout, finish_timeout)
-            timeout["read"] = read_timeout(lifted, told.read) if self._tells else lifted
+            timeout["read"] = read_timeout(lifted) if self._tells else lifted
         extensions["timeout"] = timeout
         if self._tells:
             extensions["trace"] = trace
-        original = self._original
         copy = self._module.Request(
             original.method,
             original.url,
             headers=original.headers.raw,
-            stream=_stream(self._module)(original.content),
+            stream=piece_stream(self._module)(original.content),
             extensions=extensions,
         )
         copy._content = original.content  # a transport of the user's own may look at request.content
@@ -266,162 +198,63 @@ class _Exchange:
         return Received(headers, raw, Answer(response.status_code, headers, body), kept)
 
 
-_PIECE = 1_048_576
-"""Bytes. httpcore copies what is left of a piece at every write to the socket: of 280 MB in one piece, 40 GB."""
-
-
-@cache
-def _stream(module: ModuleType) -> Any:
-    """The stream class of a forwarded body."""
-
-    class Pieces(module.ByteStream):  # type: ignore[name-defined, misc]
-        def __init__(self, content: bytes) -> None:
-            super().__init__(content)
-            self._content = content
-
-        def __iter__(self) -> Iterator[bytes]:
-            for start in range(0, len(self._content), _PIECE):
-                yield self._content[start : start + _PIECE]
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            for piece in self:
-                yield piece
-
-    return Pieces
-
-
-def _tells_when_it_waits(module: ModuleType, transport: Any) -> bool:
-    """Whether a transport says when it starts to wait for the answer.
-
-    httpcore does, by trace events. Until then its own connect, write and pool timeouts are at work, and the caller's
-    read timeout is not. With other transports the caller's timer runs from the start.
-    """
-    told = getattr(transport, "tells_when_it_waits", None)
-    return isinstance(transport, (module.HTTPTransport, module.AsyncHTTPTransport)) if told is None else bool(told)
-
-
 _EXTENSIONS = ("http_version", "reason_phrase")
-_WAITING = (".receive_response_headers.started", ".receive_response_body.started")
-_SENDING = (
-    ".connect_tcp.started",
-    ".connect_unix_socket.started",
-    ".start_tls.started",
-    ".setup_socks5_connection.started",
-    ".send_request_headers.started",
-)
-"""A proxy answers before the provider does, and then the connection goes on being made."""
-_CONNECTING = (
-    "ConnectError",
-    "ConnectTimeout",
-    "PoolTimeout",
-    "UnsupportedProtocol",
-    "LocalProtocolError",
-    "ProxyError",
-)
+_UNSENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "ProxyError")
 """Errors after which the provider cannot have seen the request."""
 
 
-def _failed(error: BaseException) -> Failed:
-    return Failed(error, type(error).__name__ not in _CONNECTING)
-
-
-_ReadTimeout = Callable[[float, Callable[[], None]], Any]
-
-
-class _Told:
-    """What a transport tells of its way, passed on to those who wait."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._waits = False
-
-    def event(self, name: str) -> None:
-        """A trace event."""
-        if name.endswith(_WAITING):
-            self._waits = True
-            self._progress(False)
-        elif name.endswith(_SENDING):
-            self._waits = False
-            self._progress(True)
-
-    def read(self) -> None:
-        """A read from the socket begins: whatever was waited for before has come."""
-        if self._waits:
-            self._progress(False)
+def _was_sent(error: BaseException) -> bool:
+    return type(error).__name__ not in _UNSENT
 
 
 class _SyncExchange(_Exchange):
     def send(self, progress: Progress, finish_timeout: float) -> Received | Failed:
-        theirs, told = self._original.extensions.get("trace"), _Told(progress)
-
-        def trace(name: str, info: Any) -> None:
-            told.event(name)
-            if theirs is not None:
-                theirs(name, info)
-
-        flight = object()
-        self._hold.enter(self._inner, flight)
-        try:
-            progress(self._tells)
-            response = self._inner.handle_request(self._copy(finish_timeout, trace, SyncReadTimeout, told))
-            if hasattr(response, "_content"):
-                return self._received(response, response.content)
+        told = Told(progress, self._original.extensions.get("trace"))
+        with self._hold.using(self._inner):
             try:
-                chunks = []
-                for chunk in response.stream:
-                    chunks.append(chunk)
-                    progress(False)
-            finally:
-                response.close()
-            return self._received(response, b"".join(chunks))
-        except BaseException as error:  # of this thread alone: it goes to whoever waits
-            return _failed(error)
-        finally:
-            for close in self._hold.leave(self._inner, flight):
+                progress(self._tells)
+                read_timeout = partial(SyncReadTimeout, on_read=told.read)
+                response = self._inner.handle_request(self._copy(told.trace, read_timeout, finish_timeout))
+                if hasattr(response, "_content"):
+                    return self._received(response, response.content)
                 try:
-                    close()
-                except Exception as error:  # the answer is there; the transport's own trouble must not cost it
-                    logger.debug("a transport could not be closed: %s", error)
+                    chunks = []
+                    for chunk in response.stream:
+                        chunks.append(chunk)
+                        progress(False)
+                finally:
+                    response.close()
+                return self._received(response, b"".join(chunks))
+            except BaseException as error:  # of this thread alone: it goes to whoever waits
+                return Failed(error, _was_sent(error))
+
+
+class _AsyncExchange(_Exchange):
+    async def send(self, progress: Progress, finish_timeout: float) -> Received | Failed:
+        told = Told(progress, self._original.extensions.get("trace"))
+        try:
+            inner = _real(self._inner, self._original)
+            async with self._hold.using(inner):
+                progress(self._tells)
+                read_timeout = partial(AsyncReadTimeout, on_read=told.read)
+                response = await inner.handle_async_request(self._copy(told.trace_async, read_timeout, finish_timeout))
+                if hasattr(response, "_content"):
+                    return self._received(response, response.content)
+                try:
+                    chunks = []
+                    async for chunk in response.stream:
+                        chunks.append(chunk)
+                        progress(False)
+                finally:
+                    await response.aclose()
+                return self._received(response, b"".join(chunks))
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            return Failed(error, _was_sent(error))
 
 
 def _real(transport: Any, request: Any) -> Any:
     """The transport that a request goes through; one that picks among several says which."""
     stands_for = getattr(transport, "stands_for", None)
     return transport if stands_for is None else stands_for(request)
-
-
-class _AsyncExchange(_Exchange):
-    async def send(self, progress: Progress, finish_timeout: float) -> Received | Failed:
-        theirs, told = self._original.extensions.get("trace"), _Told(progress)
-
-        async def trace(name: str, info: Any) -> None:
-            told.event(name)
-            if theirs is not None:
-                await theirs(name, info)
-
-        inner, flight = None, object()
-        try:
-            inner = _real(self._inner, self._original)
-            self._hold.enter(inner, flight)
-            progress(self._tells)
-            response = await inner.handle_async_request(self._copy(finish_timeout, trace, AsyncReadTimeout, told))
-            if hasattr(response, "_content"):
-                return self._received(response, response.content)
-            try:
-                chunks = []
-                async for chunk in response.stream:
-                    chunks.append(chunk)
-                    progress(False)
-            finally:
-                await response.aclose()
-            return self._received(response, b"".join(chunks))
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
-            raise
-        except BaseException as error:
-            return _failed(error)
-        finally:
-            for close in self._hold.leave(inner, flight):
-                try:
-                    await close()
-                except Exception as error:  # the answer is there; the transport's own trouble must not cost it
-                    logger.debug("a transport could not be closed: %s", error)

@@ -1,4 +1,4 @@
-"""A read timeout that tells when a transport begins a read: what a caller's own timer goes by. Only that lives here.
+"""What a caller's own timer goes by: trace events, and a read timeout that tells when a read begins. Only that.
 
 A flight reads with the caller's read timeout lifted, so the caller's timer must start anew just where the transport's
 would have: at every read from the socket. httpcore tells by trace events when it begins to wait for the head and for
@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import total_ordering
+from types import ModuleType
 from typing import Any
+
+from cachelayer.runtime.exchange import Progress
 
 OnRead = Callable[[], None]
 """Called as a read begins, from within the transport; does not raise."""
@@ -66,3 +69,59 @@ class SyncReadTimeout:
         return self._seconds + other
 
     __radd__ = __add__
+
+
+# --- what a transport tells of its way --------------------------------------------------------------------------------
+
+_WAITING = (".receive_response_headers.started", ".receive_response_body.started")
+_SENDING = (
+    ".connect_tcp.started",
+    ".connect_unix_socket.started",
+    ".start_tls.started",
+    ".setup_socks5_connection.started",
+    ".send_request_headers.started",
+)
+"""A proxy answers before the provider does, and then the connection goes on being made."""
+
+
+class Told:
+    """What a transport tells of its way, passed on to those who wait, and to the user's own trace callback."""
+
+    def __init__(self, progress: Progress, theirs: Any) -> None:
+        self._progress, self._theirs = progress, theirs
+        self._waits = False
+
+    def trace(self, name: str, info: Any) -> None:
+        """The trace callback of a blocking transport."""
+        self._hear(name)
+        if self._theirs is not None:
+            self._theirs(name, info)
+
+    async def trace_async(self, name: str, info: Any) -> None:
+        """And of an asynchronous one."""
+        self._hear(name)
+        if self._theirs is not None:
+            await self._theirs(name, info)
+
+    def _hear(self, name: str) -> None:
+        if name.endswith(_WAITING):
+            self._waits = True
+            self._progress(False)
+        elif name.endswith(_SENDING):
+            self._waits = False
+            self._progress(True)
+
+    def read(self) -> None:
+        """A read from the socket begins: whatever was waited for before has come."""
+        if self._waits:
+            self._progress(False)
+
+
+def tells_when_it_waits(module: ModuleType, transport: Any) -> bool:
+    """Whether a transport says when it starts to wait for the answer.
+
+    httpcore does, by trace events. Until then its own connect, write and pool timeouts are at work, and the caller's
+    read timeout is not. With other transports the caller's timer runs from the start.
+    """
+    told = getattr(transport, "tells_when_it_waits", None)
+    return isinstance(transport, (module.HTTPTransport, module.AsyncHTTPTransport)) if told is None else bool(told)

@@ -187,6 +187,10 @@ class Usage:
     """cached_in by kind, likewise."""
     cached_image_in: int | None = None
     cached_other_in: int | None = None
+    overfull: bool = False
+    """Whether the block names more tokens by kind than it says there are: no figure of it can be believed."""
+    adds_up: bool = True
+    """Whether the block's total of everything, where it has one, is the sum of its input and output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +258,22 @@ class Bill:
     tier: str | None
     """The service tier, likewise."""
     asked_tier: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A request that is not looked up, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done for one request: settings resolved once. The flow asks the plan, and never a setting. In seconds."""
+
+    ttl: float | None
+    hedge_after: float
+    finish_timeout: float
 
 
 @dataclass(frozen=True, slots=True)

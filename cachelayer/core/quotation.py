@@ -57,9 +57,11 @@ _AFTER_A_WORD: Final = "\"'\uff07\u00b4\u2018\u2019\u201c\u201d\u2032\u2033"
 _APOSTROPHES: Final = "'\uff07\u2018\u2019\u00b4\u2032"
 _ALWAYS_OPENING: Final = "\u201c\u2018\u201e\u201a\u00ab\u2039"
 """Of those, the ones that open in the middle of a script without spaces too."""
+_INSIDE_A_WORD: Final = "\u05f3\u05f4"  # ׳ ״
+"""Geresh and gershayim: they make an abbreviation of a Hebrew word, and some quote with them."""
 _MARKS = re.compile(
     "["
-    + re.escape("".join([*_CERTAIN, *_CERTAIN.values(), *_OPENING, *_OPENING.values(), "\u1fef\u1ffd"]))
+    + re.escape("".join([*_CERTAIN, *_CERTAIN.values(), *_OPENING, *_OPENING.values(), "\u1fef\u1ffd", _INSIDE_A_WORD]))
     + "]|`+|~{3,}"
 )
 
@@ -114,6 +116,8 @@ class _Reader:
         if mark[0] in "`~":
             return mark
         before, after = self._kind(at - 1), self._kind(at + 1)
+        if mark in _INSIDE_A_WORD and {before, after} <= {"word", "dense"}:
+            return None
         if mark in _ALWAYS_OPENING and before == "dense" and after != "space":
             return _OPENING[mark]
         if mark in _APOSTROPHES and before == after == "word":

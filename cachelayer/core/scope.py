@@ -9,10 +9,11 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
+from cachelayer.core.host import one_spelling
 from cachelayer.core.model import Json
 
 _UNSENDABLE = re.compile(r"[\0- ]")
-_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
+_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?", re.ASCII)
 _LOCATIONS: Final = "locations"
 _NAME: Final = "name:"
 _POOL: Final = "$pool"
@@ -24,7 +25,7 @@ class Target:
     """A request's URL, taken apart. Neither userinfo nor fragment is kept."""
 
     host: str
-    """Lower case; [:port] unless it is https on 443."""
+    """In its one spelling (core/host.py); [:port] unless it is https on 443."""
     path: str
     query: tuple[tuple[str, str | None], ...]
     """Raw (name, value) in order; value None where there is no "="."""
@@ -43,8 +44,10 @@ def target_of(url: str) -> Target | None:
         return None
     if parts.scheme not in ("http", "https") or not host:
         return None
-    if ":" in host:
-        host = f"[{host}]"
+    try:
+        host = one_spelling(host)
+    except ValueError:  # a client may call it all the same
+        host = f"[{host}]" if ":" in host else host
     # http's own port is spelled out, so that http and https to one host never meet.
     if port is None:
         port = 80 if parts.scheme == "http" else 443
@@ -78,16 +81,32 @@ class Pool:
 
     name: str | None
     members: tuple[str, ...]
+    bare: frozenset[str] = frozenset()
+    """Of those, the ones written as a host and nothing else. Such a one is asked by http too, on its own port, unless
+    a pool says otherwise of that."""
 
 
 def member_of(text: str) -> str | None:
-    """A pool's member as a scope is written: a bare host, one with a path, or a URL. None for anything else."""
+    """A pool's member as a scope is written. None for what is none.
+
+    A URL is the beginning of those that are called: the scope of what lies under it, without the API version and the
+    slash at its end. Anything else is the scope itself, as ``explain`` shows it, letter by letter (some end with a
+    version, or a slash); but one slash right behind a host says nothing.
+    """
     text = text.strip()
-    target = target_of(text if "://" in text else f"https://{text}")
+    is_url = "://" in text
+    target = target_of(text if is_url else f"https://{text}")
     if target is None or not {"?", "#", "@"}.isdisjoint(text):
         return None
-    path = target.path.strip("/")
-    return "/".join([target.host, *_without_version(path.split("/") if path else [])])
+    if not is_url:
+        return target.host + (target.path if target.path != "/" else "")
+    path = target.path.removesuffix("/")
+    return scope_of(target.host, path[1:].split("/") if path else [])
+
+
+def _is_bare(text: str) -> bool:
+    text = text.strip().removesuffix("/")
+    return "/" not in text and not re.search(r":\d*$", text)
 
 
 def pool_of(texts: Iterable[str]) -> Pool:
@@ -102,6 +121,7 @@ def pool_of(texts: Iterable[str]) -> Pool:
         if not name:
             raise ValueError("a pool's name is empty")
     members: list[str] = []
+    bare = set()
     for text in given:
         scope = member_of(text)
         if scope is None:
@@ -110,20 +130,30 @@ def pool_of(texts: Iterable[str]) -> Pool:
         if scope in members:
             raise ValueError(f"{scope!r} stands in one pool twice")
         members.append(scope)
+        if _is_bare(text):
+            bare.add(scope)
     if len(members) < (2 if name is None else 1):
         raise ValueError("a pool should name two scopes or more that share, or name:NAME and one or more")
-    return Pool(name, tuple(members))
+    return Pool(name, tuple(members), frozenset(bare))
 
 
 @lru_cache(maxsize=64)
 def _by_scope(pools: tuple[tuple[str, ...], ...]) -> dict[str, Pool]:
-    found: dict[str, Pool] = {}
+    """Each scope that is in a pool -> that pool, all of its scopes written out."""
+    named: list[Pool] = []
     for texts in pools:
         try:
-            pool = pool_of(texts)
+            named.append(pool_of(texts))
         except ValueError:  # the settings refuse it at start-up
             continue
-        found = dict.fromkeys(pool.members, pool) | found
+    said = {member for pool in named for member in pool.members}
+    found: dict[str, Pool] = {}
+    for pool in named:
+        scopes: list[str] = []
+        for member in pool.members:
+            by_http = f"{member}:80"
+            scopes += [member, by_http] if member in pool.bare and by_http not in said else [member]
+        found = dict.fromkeys(scopes, Pool(pool.name, tuple(scopes))) | found
     return found
 
 

@@ -146,6 +146,14 @@ def test_stdin_that_is_no_request(run: Run) -> None:
     assert ended.sentence.startswith("stdin is not JSON")
 
 
+@pytest.mark.parametrize("command", [["explain", ""], ["explain", " "], ["diff", "", "-"], ["diff", "0" * 64, ""]])
+def test_no_name_is_said_to_be_none(run: Run, stored: Stored, command: list[str]) -> None:
+    if command[-1] == "" and command[1]:
+        command[1] = stored.harbour
+    ended = run(*command, "--path", stored.path)
+    assert (ended.code, ended.sentence.startswith("the name of a request is empty; give a file")) == (2, True)
+
+
 def test_a_folder_or_binary_file_is_one_sentence_and_2(run: Run, tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for file in (tmp_path, tmp_path / "binary"):

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cachelayer.core.jsonspan import Malformed, parse
-from cachelayer.dialects.media import Long, request_taker
+from cachelayer.dialects.wire.media import Long, request_taker
 
 BASE64 = b"QUJDREVGR0hJSktM"  # 16 characters
 

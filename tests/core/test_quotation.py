@@ -41,6 +41,9 @@ def loose(text: str) -> str:
         ("写着\u201cA  B\u201d的  牌子", "写着\u201cA  B\u201d的 牌子"),
         ("写着\u301dA  B\u301f的  牌子", "写着\u301dA  B\u301f的 牌子"),
         ("a  \uff07A  B\uff07  b", "a \uff07A  B\uff07 b"),
+        # geresh and gershayim in a Hebrew word
+        ("\u05e6\u05d4\u05f4\u05dc  \u05d2\u05f3\u05d9\u05e4", "\u05e6\u05d4\u05f4\u05dc \u05d2\u05f3\u05d9\u05e4"),
+        ("\u05e6\u05d4\u05f4\u05dc  \u201cA  B\u201d", "\u05e6\u05d4\u05f4\u05dc \u201cA  B\u201d"),
         # one kind inside another
         ("a  \"it's  'so'  big\"  b", "a \"it's  'so'  big\" b"),
         ('("A  B"),  "C  D".  E', '("A  B"), "C  D". E'),
@@ -58,6 +61,9 @@ def test_what_is_quoted_stays_and_the_rest_is_collapsed(text: str, collapsed: st
         "a  ```b  c``  d",
         "a  \u300cb  c",
         "a  b\u300d  c",  # closes nothing
+        "\u05d0  \u05f4\u05d1  \u05d2\u05f4",  # gershayim that quote
+        "\u05d0  \u05f3\u05d1  \u05d2\u05f3",
+        "\u05d2\u05d1\u05f3  \u05d0",  # an abbreviation, or the end of what was quoted
         "a  b\u00bb  c",
         'he is "6\'2"  tall"  now',  # which of them closes
         '"a 12"  screen"  there',

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from cachelayer.core.canon import key_of
 from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
 from cachelayer.dialects import ask, read
-from cachelayer.dialects.gemini_schema import BODY
-from cachelayer.dialects.schema import Known, Many, Node, snake
+from cachelayer.dialects.gemini.fields import BODY
+from cachelayer.dialects.wire.folding import Known, Many, Node, snake
 from tests.dialects.asks import EDIT, GEMINI, GENERATE, asked, contents, data_url, form, form_body, key, request
 
 EXACT = KeyRules(normalize="exact")

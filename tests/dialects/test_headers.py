@@ -9,7 +9,7 @@ import pytest
 from cachelayer.core import credentials
 from cachelayer.core.model import Request
 from cachelayer.core.policy import credential_of, kept_headers
-from cachelayer.dialects.envelope import HEADERS_OUT
+from cachelayer.dialects.wire.envelope import HEADERS_OUT
 from tests.dialects.asks import gemini, generate, key
 
 Build = Callable[..., Request]

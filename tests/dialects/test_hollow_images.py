@@ -11,7 +11,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from cachelayer.dialects.containers import container_of
+from cachelayer.dialects.wire.containers import container_of
 from tests.dialects.samples import SAMPLES, big_endian_tiff, box, chunk, made, picture, segment
 
 

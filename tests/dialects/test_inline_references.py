@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cachelayer.core.model import Request
-from cachelayer.dialects.signature import is_image
+from cachelayer.dialects.wire.signature import is_image
 from tests.dialects.asks import EDIT, GENERATE, asked, b64, data_url, key, request
 
 KINDS = {

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cachelayer.dialects.containers import Container, container_of, known_type
+from cachelayer.dialects.wire.containers import Container, container_of, known_type
 from tests.dialects.samples import SAMPLES, box, chunk, core_bmp, made, segment
 
 IMAGES = Path(__file__).parents[3] / "shared" / "data" / "images"

@@ -178,10 +178,13 @@ def test_text_is_never_normalised_so_that_nothing_is_named() -> None:
 OFFICIAL, CHEAP, THIRD = "generativelanguage.googleapis.com", "cheap.example", "third.example:8443/gw"
 URLS = {
     OFFICIAL: GEMINI,
+    f"{OFFICIAL}:80": GEMINI.replace("https", "http"),
     CHEAP: GEMINI.replace(OFFICIAL, CHEAP),
+    f"{CHEAP}:80": GEMINI.replace(OFFICIAL, CHEAP).replace("https", "http"),
     THIRD: GEMINI.replace(OFFICIAL, THIRD),
 }
 POOL = KeyRules(pools=(("someone.else", "another.example"), (OFFICIAL, CHEAP, f"https://{THIRD}/v1beta/")))
+"""A host alone is meant with http too, a URL as it stands there."""
 NAMED = KeyRules(pools=(("name:best of three", OFFICIAL, CHEAP, THIRD),))
 
 
@@ -199,7 +202,7 @@ def test_a_named_pool_has_a_scope_that_no_host_can_spell(scope: str) -> None:
     others = [key(gemini(url=url)) for other, url in URLS.items() if other != scope]
     assert got.elsewhere == (own, *others)
     assert json.loads(got.canonical)["scope"] == {"$pool": "best of three"}
-    assert (got.scope, got.host) == (scope, scope.partition("/")[0])
+    assert (got.scope, got.host) == (scope, scope.partition("/")[0].removesuffix(":80"))
     assert got.key == key(gemini(url=URLS[CHEAP]), NAMED)
     assert got.key not in {own, *others, key(gemini(url=URLS[scope]), KeyRules(pools=(("name:else", scope),)))}
 
@@ -216,20 +219,24 @@ def test_scopes_that_are_not_pooled_never_meet(build: Build) -> None:
 def test_members_are_compared_as_scopes(build: Build, spelled: str) -> None:
     """The first of them too."""
     host = build().url.split("/")[2]
-    for pool in ((spelled.format(host), "b.example"), ("b.example", spelled.format(host))):
+    by_http = key(build(url=build().url.replace("https", "http")))  # meant as well, where no scheme is said
+    for pool in ((spelled.format(host), "b.example:443"), ("b.example:443", spelled.format(host))):
         got = asked(build(), KeyRules(pools=(pool,)))
-        assert got.elsewhere == (key(build(url=build().url.replace(host, "b.example"))),)
+        assert (by_http in got.elsewhere) == ("https" not in spelled.lower())
+        others = [other for other in got.elsewhere if other != by_http]
+        assert others == [key(build(url=build().url.replace(host, "b.example")))]
 
 
 def test_without_name_a_first_member_is_a_host() -> None:
-    got = asked(gemini(url=URLS[CHEAP]), KeyRules(pools=(("simulator", CHEAP),)))
-    assert got.elsewhere == (key(gemini(url=GEMINI.replace(OFFICIAL, "simulator"))),)
+    got = asked(gemini(url=URLS[CHEAP]), KeyRules(pools=(("simulator", f"{CHEAP}:443"),)))
+    there = GEMINI.replace(OFFICIAL, "simulator")
+    assert got.elsewhere == (key(gemini(url=there)), key(gemini(url=there.replace("https", "http"))))
 
 
 def test_auto_is_folded_at_each_member_as_it_is_there() -> None:
     body = {"model": "gpt-image-2", "prompt": "p", "quality": "auto", "background": "auto"}
     other = GENERATE.replace("api.openai.com", CHEAP)
-    pool = KeyRules(pools=(("api.openai.com", CHEAP),))
+    pool = KeyRules(pools=(("https://api.openai.com", f"https://{CHEAP}"),))
     here, there = asked(generate(body), pool), asked(generate(body, url=other), pool)
     assert (here.key, here.elsewhere) == (key(generate(body)), (key(generate(body, url=other)),))
     assert (there.key, there.elsewhere) == (here.elsewhere[0], (here.key,))
@@ -238,8 +245,39 @@ def test_auto_is_folded_at_each_member_as_it_is_there() -> None:
 
 
 def test_count_and_ignored_fields_are_the_same_at_each_member() -> None:
-    rules = KeyRules(pools=((OFFICIAL, CHEAP),), ignore=("body:x",), normalize="loose")
+    rules = KeyRules(pools=((f"https://{OFFICIAL}", f"https://{CHEAP}"),), ignore=("body:x",), normalize="loose")
     body = {"contents": contents("a  b"), "generationConfig": {"candidateCount": 3}, "x": 1}
     alone = KeyRules(ignore=("body:x",), normalize="loose")
     got = asked(gemini(body), rules)
     assert got.elsewhere == (key(gemini(body, url=URLS[CHEAP]), alone),)
+
+
+class TestAnIgnoredModel:
+    RULES = KeyRules(ignore=("body:model",))
+
+    def test_of_a_body_counts_no_more(self) -> None:
+        one, other, none = (generate({**model, "prompt": "p"}) for model in ({"model": "m"}, {"model": "x"}, {}))
+        assert key(one, self.RULES) == key(other, self.RULES) != key(one)
+        assert fields(asked(one, self.RULES))["ignored"] == ["body:model"]
+        assert fields(asked(one, self.RULES))["model"] is None
+        assert asked(one, self.RULES).model == "m"  # for prices and reports
+        assert key(none, self.RULES) == key(none) != key(one, self.RULES)
+
+    def test_of_a_form_too(self) -> None:
+        forms = [form(field("prompt", "p"), field("model", model), file("image", b"1")) for model in ("m", "x")]
+        assert len({key(request, self.RULES) for request in forms}) == 1
+        assert len({key(request) for request in forms}) == 2
+
+    def test_what_a_path_names_stays(self) -> None:
+        azure = "https://x.openai.azure.com/openai/deployments/{}/images/generations"
+        urls = [azure.format(name) for name in ("a", "b")]
+        assert len({key(generate({"model": "m", "prompt": "p"}, url=url), self.RULES) for url in urls}) == 2
+        assert fields(asked(generate({"model": "m", "prompt": "p"}, url=urls[0]), self.RULES))["model"] == "a"
+        assert key(gemini(), self.RULES) == key(gemini())
+        named = {"contents": contents("p"), "model": "m"}
+        assert key(gemini(named), self.RULES) != key(gemini(named))  # a field of the body like any other
+
+    @pytest.mark.parametrize("rule", ["body:n", "body:stream"])
+    def test_count_and_shape_are_no_part_of_the_body(self, rule: str) -> None:
+        body = {"prompt": "p", "n": 2, "stream": False}
+        assert asked(generate(body), KeyRules(ignore=(rule,))) == asked(generate(body))

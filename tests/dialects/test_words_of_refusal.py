@@ -11,7 +11,7 @@ import pytest
 from cachelayer.core.model import Answer
 from cachelayer.core.reasons import Reason
 from cachelayer.dialects import read
-from cachelayer.dialects.verdict import of_fields, of_finish
+from cachelayer.dialects.wire.verdict import of_fields, of_finish
 from tests.dialects.samples import made
 from tests.dialects.test_named_pool_defaults import ask
 

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 from cachelayer.core.model import Asked
-from cachelayer.dialects import ask, gemini_schema
-from cachelayer.dialects.envelope import HEADER_PREFIXES_OUT, HEADERS_OUT, QUERY_OUT
-from cachelayer.dialects.schema import Known, Many, Node
+from cachelayer.dialects import ask
+from cachelayer.dialects.gemini.fields import BODY
+from cachelayer.dialects.wire.envelope import HEADER_PREFIXES_OUT, HEADERS_OUT, QUERY_OUT
+from cachelayer.dialects.wire.folding import Known, Many, Node
 from tests.vectors.regenerate import request_of, rules_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "key-spec.md").read_text(encoding="utf-8")
@@ -51,4 +52,4 @@ def configs(node: Node, name: str = "") -> set[str]:
 
 def test_every_config_object_is_named() -> None:
     row = next(line for line in PAGE.splitlines() if line.startswith("| an empty config object and absent:"))
-    assert set(re.findall(r"`([^`]+)`", row.split("|")[1])) == configs(gemini_schema.BODY)
+    assert set(re.findall(r"`([^`]+)`", row.split("|")[1])) == configs(BODY)
