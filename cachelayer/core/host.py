@@ -26,6 +26,23 @@ class Place:
     """Lower case, in ASCII, an IPv6 address in brackets, no trailing dot."""
     port: int | None
     """As it was written, or the scheme's own where a scheme was; None where neither was."""
+    scheme: str | None = None
+    """``http`` or ``https``; None where none was written."""
+
+    @property
+    def name(self) -> str:
+        """As a setting keeps it. The scheme stays only beside a port at which both are at home in some URL; elsewhere
+        one port speaks one of them, and telling them apart would make two names of one place."""
+        if self.port is None:
+            return self.host
+        told = f"{self.scheme}://" if self.scheme and self.port in _PORTS.values() else ""
+        return f"{told}{self.host}:{self.port}"
+
+    def is_spelled_like(self, other: Place) -> bool:
+        """Whether a setting that names both may mean one place twice."""
+        return self.name == other.name or (
+            (self.host, self.port) == (other.host, other.port) and None in (self.scheme, other.scheme)
+        )
 
 
 def written_host(url: str) -> str:
@@ -58,18 +75,25 @@ def place_of(text: str) -> Place | None:
         return None
     if parts.scheme not in ("", *_PORTS) or not (host.startswith("[") or _NAME.fullmatch(host)):
         return None
-    return Place(host, _PORTS.get(parts.scheme) if port is None else port)
+    return Place(host, _PORTS.get(parts.scheme) if port is None else port, parts.scheme or None)
 
 
 @lru_cache(maxsize=256)
 def spellings(host: str, scope: str) -> tuple[str, ...]:
-    """The names under which a setting may know a request's host, the most specific first: with its port, then as in
-    its URL.
+    """The names under which a setting may know a request's host, the most specific first: by scheme and port, by its
+    port, as in its URL.
 
     scope: of the same request, which has every port but that of https.
     """
-    place = place_of("https://" + scope.partition("/")[0])
-    return (host,) if place is None else (f"{place.host}:{place.port}", host)
+    place, written = place_of("https://" + scope.partition("/")[0]), place_of(host)
+    if place is None:
+        return (host,)
+    names = [f"{place.host}:{place.port}", host]
+    if written is not None and place.port in _PORTS.values():
+        # A port that the URL leaves out is its scheme's own, and one that it spells out is not.
+        scheme = next(name for name, port in _PORTS.items() if (port == place.port) == (written.port is None))
+        names.insert(0, Place(place.host, place.port, scheme).name)
+    return tuple(dict.fromkeys(names))
 
 
 def _split(text: str) -> SplitResult:

@@ -187,6 +187,10 @@ class Usage:
     """cached_in by kind, likewise."""
     cached_image_in: int | None = None
     cached_other_in: int | None = None
+    overfull: bool = False
+    """Whether the block names more tokens by kind than it says there are: no figure of it can be believed."""
+    adds_up: bool = True
+    """Whether the block's total of everything, where it has one, is the sum of its input and output."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,12 @@ def rounded(usd: Decimal) -> Decimal:
     return usd.quantize(_SMALLEST, context=EXACT) if isinstance(exponent, int) and exponent < -12 else usd
 
 
+def digits(usd: Decimal) -> str:
+    """An amount in plain digits, never in exponent notation, without zeros that say nothing: ``0.134``."""
+    text = format(usd, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def priced(usd: Decimal, pricing: Pricing, reason: str) -> Cost:
     """A cost with a figure: rounded here and nowhere later. ``unpriced`` where the figure cannot be one."""
     if usd > LARGEST_USD:

@@ -11,6 +11,7 @@ from cachelayer.core import credentials
 from cachelayer.core.canon import KEY_VERSION
 from cachelayer.core.entry import Entry
 from cachelayer.core.model import Asked, Cost, Headers, Outcome, Request, Unkeyed
+from cachelayer.core.money import digits
 from cachelayer.core.reasons import Reason
 
 HANDOVER_WAIT = 1.0
@@ -123,7 +124,7 @@ def answer_headers(
     if age is not None:
         added.append(("age", str(max(0, int(age)))))
     if saved is not None and saved.usd is not None:
-        added.append(("x-cachelayer-saved-usd", f"{saved.usd:f}"))
+        added.append(("x-cachelayer-saved-usd", digits(saved.usd)))
     if reason is not None:
         added.append(("x-cachelayer-reason", reason))
     return tuple(added)

@@ -13,7 +13,7 @@ from cachelayer.core.host import one_spelling
 from cachelayer.core.model import Json
 
 _UNSENDABLE = re.compile(r"[\0- ]")
-_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?")
+_VERSION = re.compile(r"v\d+(?:p\d+)?(?:(?:alpha|beta)\d*)?", re.ASCII)
 _LOCATIONS: Final = "locations"
 _NAME: Final = "name:"
 _POOL: Final = "$pool"

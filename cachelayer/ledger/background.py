@@ -26,6 +26,8 @@ class Background:
         self._again = False
         self.stopping = False
         """A fold in the background ends after its batch: somebody wants to close, and will go on himself."""
+        self.awaited_until = 0.0
+        """Monotonic seconds until which somebody waits for it. Else it works gently."""
 
     def start(self, fold: Callable[[], object]) -> None:
         """Fold soon. fold must not raise. Returns at once; while a fold runs, another follows it."""

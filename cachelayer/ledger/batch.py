@@ -6,28 +6,25 @@ Reading a batch takes milliseconds of Python and touches no database: nothing of
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from typing import Final
 
 from cachelayer.core.model import Event
 from cachelayer.ledger.lines import LINE_LIMIT, Begun, Damaged, Later, decode, payload_of
+from cachelayer.ledger.pace import Breath
 from cachelayer.ledger.rows import Row, note_row, to_row
 from cachelayer.ledger.tally import Note
 
 LINES: Final = 1_000
-"""In a batch that is folded: one short transaction, for which a fork or a writer waits."""
+"""At most in a batch that is folded: one short transaction, for which a fork or a writer waits."""
 _BLOCK: Final = 1_048_576
-_AT_ONCE: Final = 128
-"""Lines after which another thread may have the interpreter: unasked it would wait 5 ms each time it wants it."""
-BREATH: Final = 0.00005
-"""Seconds for which it may. Not 0: this thread would have the interpreter back before the other is awake."""
 
 
 class Batch:
     """What lines of any number of segments hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, breath: Breath) -> None:
+        self._breath = breath
         self.rows: list[Row] = []
         self.notes: list[tuple[Note, str | None]] = []
         self.begun: dict[str, str] = {}
@@ -54,8 +51,7 @@ class Batch:
             if line != b"\n":  # ends a line that was interrupted, or proved whole after all
                 self._add(line)
                 self.lines += 1
-                if not self.lines % _AT_ONCE:
-                    time.sleep(BREATH)
+                self._breath.after_one()
                 if self.lines >= limit:
                     return False
         return True

@@ -24,6 +24,7 @@ from cachelayer.ledger.faults import faults
 from cachelayer.ledger.fold import Fold
 from cachelayer.ledger.lines import Evicted, Fault, NotKept, encode, encode_begun
 from cachelayer.ledger.locks import Folding, fold_alone
+from cachelayer.ledger.pace import Breath
 from cachelayer.ledger.table import Unreadable, is_whole
 from cachelayer.ledger.view import View, looked_at
 from cachelayer.machine.files import identity_of
@@ -180,22 +181,31 @@ class Ledger:
 
     def _fold_in_background(self) -> None:
         with contextlib.suppress(LedgerError):
-            self._fold(wait_here=0, wait=0, stop=lambda: self._background.stopping)
+            self._fold(wait_here=0, wait=0, stop=lambda: self._background.stopping, breath=Breath(self._is_unawaited))
 
-    def _fold(self, *, wait_here: float, wait: float, stop: Callable[[], bool] = lambda: False) -> int | None:
+    def _is_unawaited(self) -> bool:
+        return time.monotonic() > self._background.awaited_until
+
+    def _fold(
+        self, *, wait_here: float, wait: float, stop: Callable[[], bool] = lambda: False, breath: Breath | None = None
+    ) -> int | None:
         """As ``fold``; None when somebody else is folding: another thread for wait_here seconds, another process for
-        wait."""
+        wait. breath: how gently; by default as fast as nobody else minds."""
         try:
             if not self.folder.is_dir():
                 return 0
+            self._background.awaited_until = max(self._background.awaited_until, time.monotonic() + wait_here)
             return fold_alone(
-                self.folder, lambda right: self._fold_with(right, wait, stop), wait_here=wait_here, wait=wait
+                self.folder,
+                lambda right: self._fold_with(right, wait, stop, breath or Breath()),
+                wait_here=wait_here,
+                wait=wait,
             )
         except (OSError, Unreadable, *ERRORS) as error:
             raise LedgerError(f"cannot fold the ledger in {self.folder}: {error}") from error
 
-    def _fold_with(self, right: Folding, wait: float, stop: Callable[[], bool]) -> int:
-        fold = Fold(self.folder, self._path, right, wait=max(wait, _BRIEFLY), stop=stop)
+    def _fold_with(self, right: Folding, wait: float, stop: Callable[[], bool], breath: Breath) -> int:
+        fold = Fold(self.folder, self._path, right, wait=max(wait, _BRIEFLY), stop=stop, breath=breath)
         try:
             return fold.run()
         except (Unreadable, *ERRORS) as error:

@@ -22,6 +22,7 @@ from cachelayer.ledger import segments
 from cachelayer.ledger.batch import LINES, Batch
 from cachelayer.ledger.lines import Begun, Damaged, read_payload
 from cachelayer.ledger.locks import Folding
+from cachelayer.ledger.pace import Breath, Pace
 from cachelayer.ledger.rows import BRIEF, brief_of, to_row
 from cachelayer.ledger.segments import owner_of
 from cachelayer.ledger.table import (
@@ -53,9 +54,12 @@ class _Elsewhere(Exception):
 class Fold:
     """One fold, by whoever has the right to."""
 
-    def __init__(self, folder: Path, path: Path, right: Folding, *, wait: float, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, folder: Path, path: Path, right: Folding, *, wait: float, stop: Callable[[], bool], breath: Breath
+    ) -> None:
         """wait: seconds to wait for other processes' readers, each time. stop: whether to leave the rest to others."""
         self._folder, self._path, self._right, self._wait, self._stop = folder, path, right, wait, stop
+        self._breath, self._pace = breath, Pace(LINES)
         self._moved = 0
 
     def run(self) -> int:
@@ -87,17 +91,17 @@ class Fold:
 
     def _fold_segments(self, found: list[str], finished: set[str], offsets: dict[str, int]) -> bool:
         """False: stopped before all was read."""
-        batch, read = Batch(), list[str]()
+        batch, read = Batch(self._breath), list[str]()
         for name in found:
             held: list[int] = []
             try:
                 if not segments.open_segment(held, self._folder, name):
                     continue
                 ended = name in finished
-                while not batch.take(name, held[0], offsets.get(name, 0), ended=ended, limit=LINES):
+                while not batch.take(name, held[0], offsets.get(name, 0), ended=ended, limit=self._pace.rows):
                     self._commit(batch, read)
                     offsets[name] = batch.offsets[name]
-                    batch, read = Batch(), []
+                    batch, read = Batch(self._breath), []
                     if self._stop():
                         return False
                 if ended:
@@ -115,7 +119,7 @@ class Fold:
                 fresh.add(brief_of(row))
             for note, _ in batch.notes:
                 fresh.note(note)
-            self._write(lambda db: _put(db, batch, fresh))
+            self._write(lambda db: _put(db, batch, fresh), self._pace)
             self._moved += len(batch.rows)
         for name in read:
             segments.remove(self._folder, name)
@@ -135,8 +139,8 @@ class Fold:
             finally:
                 close_all(held)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return visit(self._path, "write", work, self._wait)
+    def _write(self, work: Callable[[sqlite3.Connection], T], pace: Pace | None = None) -> T:
+        return visit(self._path, "write", work, self._wait, pace)
 
 
 def _state(db: sqlite3.Connection) -> tuple[dict[str, int], list[str]]:

@@ -102,6 +102,10 @@ def _list_cost(asked: Asked, reading: Reading, named: str, at: float) -> Listed:
         doubts.append("tools and stored context are not counted")
     when = datetime.fromtimestamp(at, UTC)
     usage = reading.usage or Usage()
+    if usage.overfull:
+        raise _Unpriced("the usage block names more tokens by kind than in all")
+    if not usage.adds_up:
+        doubts.append("the usage block's total is not the sum of its parts")
     context, doubt = _context(model, plain_tier(usage.tier or asked.tier), when)
     doubts += doubt
     rates = model.get_prices(when, context)

@@ -7,9 +7,9 @@
     below an operation: PRICE | "list" | {SIZE or "*": PRICE | "list"}
     PRICE  = USD per image: "0.05", an int, or a Decimal, of at most 12 decimals and $1,000,000; never a float
 
-The most specific rule that fits wins: a host with its port before one without, then an exact model before "*", then an
-exact operation before "*", then an exact size before "*". Where nothing fits, the host has no price of its own for that
-image.
+The most specific rule that fits wins: a URL before a host with its port before one without, then an exact model before
+"*", then an exact operation before "*", then an exact size before "*". Where nothing fits, the host has no price of its
+own for that image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal, get_args
 
 from cachelayer.core.errors import ConfigError
-from cachelayer.core.host import place_of
+from cachelayer.core.host import Place, place_of
 from cachelayer.core.model import Operation
 from cachelayer.core.money import LARGEST_USD, rounded
 
@@ -40,6 +40,7 @@ def parse(prices: Mapping[str, Any]) -> dict[str, Rule]:
             f'prices must be a table from host to price, such as {{"api.example": "0.05"}}, not {prices!r}'
         )
     rules: dict[str, Rule] = {}
+    places: list[Place] = []
     for written, rule in prices.items():
         shown = _shown(written)
         place = place_of(written) if isinstance(written, str) else None
@@ -48,10 +49,11 @@ def parse(prices: Mapping[str, Any]) -> dict[str, Rule]:
                 f'prices: {shown} is not a host, such as "api.example", "localhost:8080" or '
                 '"https://api.example"; a path does not belong to it'
             )
-        name = place.host if place.port is None else f"{place.host}:{place.port}"
-        if name in rules:
-            raise ConfigError(f"prices names one host twice: {shown} is another spelling of {name!r}")
-        rules[name] = _rule(rule, f"prices[{shown}]", ("model", "operation", "size"))
+        for other in places:
+            if place.is_spelled_like(other):
+                raise ConfigError(f"prices names one host twice: {shown} is another spelling of {other.name!r}")
+        places.append(place)
+        rules[place.name] = _rule(rule, f"prices[{shown}]", ("model", "operation", "size"))
     return rules
 
 

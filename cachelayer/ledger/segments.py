@@ -110,6 +110,8 @@ class Writer:
             call = f"{owner.name}-{next(self._call_numbers)}"
             self._calls.add(call)
             try:
+                if owner is not self._owner:  # a signal handler has closed the ledger before it could see this call
+                    raise IndexError
                 self._put(line_of(call))
             except (OSError, IndexError):
                 self._calls.discard(call)
@@ -151,8 +153,7 @@ class Writer:
         raise OSError(errno.EAGAIN, "the segment is closed again and again")
 
     def _put(self, line: bytes) -> None:
-        self._open()
-        size = os.fstat(self._fds[0]).st_size
+        size = self._open()
         if size + len(line) + MARGIN > self._has_room:
             self._has_room = reserve_ahead(self._fds[0], size)
         # A line that an interrupt or a full disk has cut off is ended first, and damages itself alone.
@@ -168,7 +169,8 @@ class Writer:
                 self._whole = not begun
         raise OSError(errno.ENOSPC, "the disk took only a part of the line")
 
-    def _open(self) -> None:
+    def _open(self) -> int:
+        """See to it that a segment is open; its size."""
         if self._fds:
             status = os.fstat(self._fds[0])
             if not status.st_nlink:
@@ -178,14 +180,17 @@ class Writer:
                 # On a full disk the rest of its blocks is used up first: the next one may get none.
                 self._leave()
                 self.rotated = True
+            else:
+                return status.st_size
         while not self._fds:
             self._begin()
+        return os.fstat(self._fds[0]).st_size
 
     def _begin(self) -> None:
         make_folders(self._folder)
-        owner, name = self._next_name()
+        owner, number = self._next_name()
         try:
-            self._adopt(owner, name, os.O_CREAT | os.O_EXCL)
+            self._adopt(owner, number, os.O_CREAT | os.O_EXCL)
         except OSError as error:
             if error.errno not in FULL or not self._begin_in_reserve():
                 raise
@@ -195,14 +200,14 @@ class Writer:
 
     def _begin_in_reserve(self) -> bool:
         """Go on in the segment that was laid aside for a full disk; False when there is none."""
-        owner, name = self._next_name()
-        if not take_reserve(self._folder, name):
+        owner, number = self._next_name()
+        if not take_reserve(self._folder, _file_name(owner, number)):
             return False
         self._leave()
-        self._adopt(owner, name, 0)
+        self._adopt(owner, number, 0)
         return True
 
-    def _next_name(self) -> tuple[Owner, str]:
+    def _next_name(self) -> tuple[Owner, int]:
         owner = self._owner
         if owner is None:
             owner = Owner(self._folder)
@@ -210,15 +215,17 @@ class Writer:
                 owner.leave()
                 raise IndexError
             self._owner = owner
-        self._number += 1  # taken before it is used: a signal handler may begin one of its own at any moment
-        return owner, f"{owner.name}-{self._number:06d}.segment"
+        # Taken before it is used: a signal handler may begin one of its own at any moment.
+        self._number = number = self._number + 1
+        return owner, number
 
-    def _adopt(self, owner: Owner, name: str, flags: int) -> None:
+    def _adopt(self, owner: Owner, number: int, flags: int) -> None:
         fds = self._fds
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        keep(fds, os.open, self._folder / name, flags, 0o600)
-        if fds is not self._fds or owner is not self._owner or len(fds) > 1:
-            # A signal handler has closed the ledger, or begun a segment of its own, which stays the open one.
+        keep(fds, os.open, self._folder / _file_name(owner, number), flags, 0o600)
+        if fds is not self._fds or owner is not self._owner or number != self._number or len(fds) > 1:
+            # A signal handler has closed the ledger, or begun a segment of its own, which stays the open one, or was:
+            # one before a later one counts as finished, and what is written to it is deleted unread.
             extra = fds[-1]
             del fds[-1]
             os.close(extra)
@@ -242,6 +249,10 @@ class Writer:
         """In a forked child: segment, name and calls are the parent's."""
         self._leave()
         self._begin_anew()
+
+
+def _file_name(owner: Owner, number: int) -> str:
+    return f"{owner.name}-{number:06d}.segment"
 
 
 def writer(folder: Path) -> Writer:

@@ -18,6 +18,7 @@ from typing import Final, Literal, TypeVar
 
 from cachelayer.core.model import Outcome
 from cachelayer.ledger.lines import COUNT_LIMIT, PRICINGS, Damaged
+from cachelayer.ledger.pace import Pace
 from cachelayer.ledger.rows import Row
 from cachelayer.ledger.tally import Tally, read_text
 from cachelayer.machine.interrupts import keep
@@ -183,11 +184,18 @@ GATE_WAIT: Final = 0.05
 _HELD: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def visit(path: Path, mode: Literal["read", "write"], work: Callable[[sqlite3.Connection], T], wait: float) -> T:
+def visit(
+    path: Path,
+    mode: Literal["read", "write"],
+    work: Callable[[sqlite3.Connection], T],
+    wait: float,
+    pace: Pace | None = None,
+) -> T:
     """What work makes of a connection in a transaction of its own, inside ``inside_sqlite``; committed in mode write.
 
     Tried again, outside the gate, for `wait` seconds while other processes hold the file: work may be called again.
-    Raises Unreadable, sqlite3.Error and what work raises; nothing is written then.
+    pace: to be told how long the stay was. Raises Unreadable, sqlite3.Error and what work raises; nothing is written
+    then.
     """
 
     def commit(db: sqlite3.Connection) -> T:
@@ -200,7 +208,11 @@ def visit(path: Path, mode: Literal["read", "write"], work: Callable[[sqlite3.Co
     while True:
         try:
             with inside_sqlite:
-                return using(opened, path, GATE_WAIT, commit)
+                begin = time.monotonic()
+                result = using(opened, path, GATE_WAIT, commit)
+                if pace is not None:
+                    pace.took(time.monotonic() - begin)
+                return result
         except sqlite3.OperationalError as error:
             if code(error) not in _HELD or time.monotonic() >= until:
                 raise

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,7 +18,8 @@ from typing import Any, Final, TypeVar
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Event
 from cachelayer.ledger import segments
-from cachelayer.ledger.batch import BREATH, Batch
+from cachelayer.ledger.batch import Batch
+from cachelayer.ledger.pace import AT_ONCE, Breath, Pace, breathe
 from cachelayer.ledger.rows import BRIEF, COLUMNS, brief_of, is_list, to_event, to_note
 from cachelayer.ledger.table import WHOLE, is_empty, last_rows, read_counter, read_offsets, read_totals, visit
 from cachelayer.ledger.tally import Brief, Note, Tally
@@ -28,10 +28,8 @@ from cachelayer.machine.interrupts import close_all
 
 T = TypeVar("T")
 
-STRETCH: Final = 500
-"""Rows that are read in one transaction."""
-_AT_ONCE: Final = 200
-"""Rows that are added up before another thread may have the interpreter."""
+STRETCH: Final = 1_000
+"""Rows that are read in one transaction, at most."""
 _EVERYTHING: Final = 2**62
 
 
@@ -103,21 +101,23 @@ class Folded:
         else:
             order, where, place = "at, rowid", "(at, rowid) > (?, ?)", (since, -_EVERYTHING)
         width = len(place)
-        query = f"SELECT {order}, {columns} FROM {table} WHERE {where} AND rowid <= ? ORDER BY {order} LIMIT {STRETCH}"  # noqa: S608
+        query = f"SELECT {order}, {columns} FROM {table} WHERE {where} AND rowid <= ? ORDER BY {order} LIMIT ?"  # noqa: S608
+        pace, limit = Pace(STRETCH), 0
 
         def read(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
             if read_counter(db, "taken-back") != self._taken_back:
                 raise Changed
-            return db.execute(query, (*place, last)).fetchall()
+            return db.execute(query, (*place, last, limit)).fetchall()
 
         while last:
             if identity_of(self._path) != self._file:
                 raise Changed
-            rows = visit(self._path, "read", read, self._wait)
-            for start in range(0, len(rows), _AT_ONCE):
-                yield [row[width:] for row in rows[start : start + _AT_ONCE]]
-                time.sleep(BREATH)
-            if len(rows) < STRETCH:
+            limit = pace.rows
+            rows = visit(self._path, "read", read, self._wait, pace)
+            for start in range(0, len(rows), AT_ONCE):
+                yield [row[width:] for row in rows[start : start + AT_ONCE]]
+                breathe()
+            if len(rows) < limit:
                 return
             place = rows[-1][:width]
 
@@ -127,7 +127,7 @@ class View:
 
     def __init__(self, folder: Path, path: Path, wait: float) -> None:
         """Raises OSError, sqlite3.Error, Unreadable, LedgerError."""
-        self.tail = Batch()
+        self.tail = Batch(Breath())
         for _ in range(100):
             held: list[int] = []
             try:
@@ -142,7 +142,7 @@ class View:
 
     def _read_on(self, names: list[str], held: list[int]) -> bool:
         """Read what is not folded; False when a segment went away so that it might be counted twice."""
-        self.tail = Batch()
+        self.tail = Batch(Breath())
         for name, fd in zip(names, held, strict=True):
             if name not in self.folded.offsets and not os.fstat(fd).st_nlink:
                 return False

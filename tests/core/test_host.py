@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachelayer.core.host import Place, place_of, spellings, written_host
+from cachelayer.core.host import place_of, spellings, written_host
 from cachelayer.core.scope import target_of
 
 
@@ -75,7 +75,8 @@ def test_a_host_is_written_as_in_the_url(url: str, host: str) -> None:
     ],
 )
 def test_what_a_setting_may_name(text: str, place: tuple[str, int | None] | None) -> None:
-    assert place_of(text) == (None if place is None else Place(*place))
+    found = place_of(text)
+    assert (None if found is None else (found.host, found.port)) == place
 
 
 NAMES = st.sampled_from(["api.example", "API.Example.", "[::1]", "[2001:0DB8::1]", "b\u00fccher.example", "127.0.0.1"])
@@ -90,7 +91,23 @@ def test_what_a_report_names_can_be_pasted_into_a_setting(scheme: str, name: str
     for written in (written_host(url), url, f"{name}{port}"):
         place = place_of(written)
         assert place is not None
-        assert (place.host if place.port is None else f"{place.host}:{place.port}") in names
+        assert place.name in names
+
+
+@given(
+    ours=st.sampled_from(["http", "https"]),
+    theirs=st.sampled_from(["http", "https"]),
+    port=st.sampled_from([80, 443]),
+    written=st.booleans(),
+)
+def test_a_setting_with_a_scheme_is_not_the_other_ones(ours: str, theirs: str, port: int, written: bool) -> None:
+    own = {"http": 80, "https": 443}
+    asked = f"{theirs}://api.example:{port}"
+    target = target_of(asked)
+    place = place_of(f"{ours}://api.example" + f":{port}" * (written or own[ours] != port))
+    assert target is not None
+    assert place is not None
+    assert (place.name in spellings(written_host(asked), target.host)) == (ours == theirs)
 
 
 def test_http_and_https_of_one_host_never_share_a_scope() -> None:

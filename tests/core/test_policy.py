@@ -196,5 +196,15 @@ def test_answers_say_what_they_are() -> None:
         ("age", "3"),
         ("x-cachelayer-saved-usd", "0.0000001"),
     )
+    for usd, shown in (
+        ("0.1340", "0.134"),
+        ("1.00", "1"),
+        ("0", "0"),
+        ("0.000", "0"),
+        ("1200", "1200"),
+        ("1E+3", "1000"),
+    ):
+        exact = Cost(Decimal(usd), "exact", "")
+        assert ("x-cachelayer-saved-usd", shown) in answer_headers(Outcome.HIT, saved=exact)
     unpriced = Cost(None, "unpriced", "")
     assert answer_headers(Outcome.HIT, age=-5, saved=unpriced) == (("x-cachelayer", "HIT"), ("age", "0"))

@@ -250,3 +250,34 @@ def test_count_and_ignored_fields_are_the_same_at_each_member() -> None:
     alone = KeyRules(ignore=("body:x",), normalize="loose")
     got = asked(gemini(body), rules)
     assert got.elsewhere == (key(gemini(body, url=URLS[CHEAP]), alone),)
+
+
+class TestAnIgnoredModel:
+    RULES = KeyRules(ignore=("body:model",))
+
+    def test_of_a_body_counts_no_more(self) -> None:
+        one, other, none = (generate({**model, "prompt": "p"}) for model in ({"model": "m"}, {"model": "x"}, {}))
+        assert key(one, self.RULES) == key(other, self.RULES) != key(one)
+        assert fields(asked(one, self.RULES))["ignored"] == ["body:model"]
+        assert fields(asked(one, self.RULES))["model"] is None
+        assert asked(one, self.RULES).model == "m"  # for prices and reports
+        assert key(none, self.RULES) == key(none) != key(one, self.RULES)
+
+    def test_of_a_form_too(self) -> None:
+        forms = [form(field("prompt", "p"), field("model", model), file("image", b"1")) for model in ("m", "x")]
+        assert len({key(request, self.RULES) for request in forms}) == 1
+        assert len({key(request) for request in forms}) == 2
+
+    def test_what_a_path_names_stays(self) -> None:
+        azure = "https://x.openai.azure.com/openai/deployments/{}/images/generations"
+        urls = [azure.format(name) for name in ("a", "b")]
+        assert len({key(generate({"model": "m", "prompt": "p"}, url=url), self.RULES) for url in urls}) == 2
+        assert fields(asked(generate({"model": "m", "prompt": "p"}, url=urls[0]), self.RULES))["model"] == "a"
+        assert key(gemini(), self.RULES) == key(gemini())
+        named = {"contents": contents("p"), "model": "m"}
+        assert key(gemini(named), self.RULES) != key(gemini(named))  # a field of the body like any other
+
+    @pytest.mark.parametrize("rule", ["body:n", "body:stream"])
+    def test_count_and_shape_are_no_part_of_the_body(self, rule: str) -> None:
+        body = {"prompt": "p", "n": 2, "stream": False}
+        assert asked(generate(body), KeyRules(ignore=(rule,))) == asked(generate(body))

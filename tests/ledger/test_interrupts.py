@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from cachelayer.core.model import Asked, Event, Outcome
 from cachelayer.ledger import segments
 from cachelayer.ledger.events import Ledger
 from cachelayer.ledger.reports import totals
@@ -120,3 +124,49 @@ def test_interrupts_at_any_moment_leave_a_ledger_that_works(how: str, python: St
     assert segments.names(folder) == []
     if how == "handler":
         assert (found.lost, ledger.damaged()) == (0, 0)
+
+
+def a_call_struck_at(line: int, ledger: Ledger) -> bool:
+    """Book a call; at the given line of segments.py that it comes by, do what a signal handler may do. False: it comes
+    by fewer lines."""
+    asked = Asked("ab" * 32, b"{}", "gemini", "image", "m", "h", "h", "default", 1, False, None)
+    lines = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename != segments.__file__:
+            return None
+        lines += event == "line"
+        if lines == line:
+            sys.settrace(None)
+            ledger.record(Event(Outcome.HIT, 1.0, "handler"))
+            ledger.record(Event(Outcome.HIT, 1.0, "handler"))
+            ledger.close()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call = ledger.begin(asked, 1.0)
+        ledger.record(Event(Outcome.MISS, 1.0, "default", upstream=1, call=call))
+    finally:
+        sys.settrace(before)
+    return lines >= line
+
+
+def test_a_handler_that_records_and_closes_at_any_line_costs_no_outcome(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "ROTATE_AT", 1)
+    line, struck = 0, True
+    while struck:
+        line += 1
+        ledger = Ledger(memory_path / str(line))
+        struck = a_call_struck_at(line, ledger)
+        ledger.fold()  # what is finished by now is deleted, read or unread
+        ledger.record(Event(Outcome.HIT, 1.0, "default"))
+        ledger.close()
+        found = totals(ledger, store_sizes=(0, 0, 0))
+        assert (found.misses, found.hits, found.lost, ledger.damaged()) == (1, 3 if struck else 1, 0, 0), line
+        assert segments.names(ledger.folder) == []
+    assert line > 50

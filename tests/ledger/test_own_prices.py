@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from cachelayer.core.errors import ConfigError
+from cachelayer.core.host import spellings, written_host
+from cachelayer.core.scope import target_of
 from cachelayer.ledger.own_prices import find, parse
 
 SETTING = {
@@ -84,6 +86,9 @@ def test_a_host_with_its_port_wins_and_what_it_leaves_open_falls_to_the_host() -
             "names one host twice: 'A.example.' is another spelling of 'a.example'",
         ),
         ({"https://a.example": "1", "a.example:443": "2"}, "names one host twice"),
+        ({"a.example:80": "1", "http://a.example": "2"}, "names one host twice"),
+        ({"https://a.example": "1", "https://a.example:443": "2"}, "names one host twice"),
+        ({"https://a.example:8443": "1", "http://a.example:8443": "2"}, "names one host twice"),
         ({"": "0.05"}, "not a host"),
         ({5: "0.05"}, "not a host"),
         ({"a.example": 0.05}, 'is a float, which cannot hold money exactly; quote it: "0.05"'),
@@ -143,3 +148,11 @@ def test_the_example_in_the_docs_is_right() -> None:
     assert find(rules, ("api.other.example",), ("gemini-3-pro-image",), "image", "2K") == Decimal("0.134")
     assert find(rules, ("api.other.example",), ("gpt-image-1.5",), "text", None) == "list"
     assert find(rules, ("api.other.example",), ("m",), "image", None) == Decimal("0.08")
+
+
+def test_one_port_under_two_schemes_is_two_places() -> None:
+    rules = parse({"https://a.example": "1", "http://a.example:443": "2", "http://a.example": "3"})
+    for url, price in (("https://a.example", 1), ("http://a.example:443", 2), ("http://a.example", 3)):
+        target = target_of(url)
+        assert target is not None
+        assert find(rules, spellings(written_host(url), target.host), ("m",), "image", None) == price

@@ -158,6 +158,62 @@ class TestCachedKinds:
         assert cost(gemini(), usageMetadata=usage).pricing == "estimated"
 
 
+class TestABlockThatContradictsItself:
+    @pytest.mark.parametrize(("total", "pricing"), [(1687, "exact"), (1688, "estimated"), (9, "estimated")])
+    def test_by_googles_total(self, total: int, pricing: str) -> None:
+        usage = google_usage({"TEXT": 567}, {"IMAGE": 1120})
+        for name in ("totalTokenCount", "total_token_count"):
+            found = cost(gemini(), usageMetadata={**usage, name: total})
+            assert (found.usd, found.pricing) == (Decimal("0.135534"), pricing)
+            assert ("total is not the sum of its parts" in found.reason) == (pricing == "estimated")
+
+    def test_by_googles_total_with_thoughts_and_tools(self) -> None:
+        usage = google_usage({"TEXT": 567}, {"IMAGE": 1120}, thoughtsTokenCount=100, toolUsePromptTokenCount=33)
+        usage["toolUsePromptTokensDetails"] = modalities(TEXT=33)
+        assert cost(gemini(), usageMetadata={**usage, "totalTokenCount": 1820}).pricing == "exact"
+        assert cost(gemini(), usageMetadata={**usage, "totalTokenCount": 1720}).pricing == "estimated"
+
+    @pytest.mark.parametrize(("total", "pricing"), [(4170, "exact"), (4171, "estimated"), (0, "estimated")])
+    @pytest.mark.parametrize(("in_", "out"), [("prompt", "completion"), ("input", "output")])
+    def test_by_openais_total(self, total: int, pricing: str, in_: str, out: str) -> None:
+        usage = {
+            f"{in_}_tokens": 10,
+            f"{out}_tokens": 4160,
+            f"{in_}_tokens_details": {"text_tokens": 10, "image_tokens": 0},
+            f"{out}_tokens_details": {"image_tokens": 4160, "text_tokens": 0},
+            "total_tokens": total,
+        }
+        found = cost(openai(), usage=usage)
+        assert (found.usd, found.pricing) == (Decimal("0.13317"), pricing)
+
+    @pytest.mark.parametrize("total", [None, "1687", -1, True, 1687.5])
+    def test_what_is_no_total_contradicts_nothing(self, total: object) -> None:
+        usage = google_usage({"TEXT": 567}, {"IMAGE": 1120}, totalTokenCount=total)
+        assert cost(gemini(), usageMetadata=usage).pricing == "exact"
+
+    @pytest.mark.parametrize(
+        "usage",
+        [
+            google_usage({"TEXT": 567}, {"IMAGE": 5000}, candidatesTokenCount=1120),
+            google_usage({"TEXT": 567}, {"IMAGE": 1120, "TEXT": 1}, candidatesTokenCount=1120),
+            google_usage({"TEXT": 568}, {"IMAGE": 1120}, promptTokenCount=567),
+        ],
+    )
+    def test_more_of_a_kind_than_in_all_is_no_figure(self, usage: dict[str, Any]) -> None:
+        found = cost(gemini(), usageMetadata=usage)
+        assert (found.usd, found.pricing) == (None, "unpriced")
+        assert found.reason == "the usage block names more tokens by kind than in all"
+
+    def test_more_of_a_kind_than_in_all_is_no_figure_by_openais_names_either(self) -> None:
+        for wrong in ({"output_tokens": 4000}, {"input_tokens": 5}):
+            assert cost(openai(), usage={**openai_usage(10, 0, 4160), **wrong}).pricing == "unpriced"
+
+    def test_what_somebody_said_it_costs_still_counts(self) -> None:
+        usage = {**openai_usage(10, 0, 4160), "output_tokens": 4000}
+        assert cost(openai(), usage={**usage, "cost": 0.5}).usd == Decimal("0.5")
+        assert cost(openai(), {"api.openai.com": "0.05"}, usage=usage).usd == Decimal("0.05")
+
+
 class TestTheModelThatAnswered:
     USAGE = google_usage({"TEXT": 567}, {"IMAGE": 1120})
 
@@ -244,7 +300,7 @@ class TestWhatTheAnswerSays:
         unlisted = openai("any/model", "https://gw.example")
         assert cost(unlisted, {"gw.example": "list"}, usage={**usage, "cost": 9}).usd == 9
 
-    @pytest.mark.parametrize("said", [-1, "free", None, True, 1_000_001, [1]])
+    @pytest.mark.parametrize("said", [-1, "free", None, True, 1_000_001, [1], "\u0660.\u0665", "\uff10.5", "0,5"])
     def test_that_is_no_cost_is_not_said(self, said: object) -> None:
         assert cost(openai(), usage={**openai_usage(10, 0, 4160), "cost": said}).usd == Decimal("0.13317")
 

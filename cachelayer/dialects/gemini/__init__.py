@@ -5,21 +5,20 @@ What an answer means is in answer.py, the table of fields in fields.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote
 
-from cachelayer.core.model import Json, KeyRules, Operation, Request
-from cachelayer.core.prompt import normalize
+from cachelayer.core.model import Asked, Json, Operation, Request
 from cachelayer.core.reasons import Reason
 from cachelayer.core.scope import Target, scope_of
-from cachelayer.dialects.form import NotKeyed, Recognised, Understood, count_of, narrowed, parse_json
+from cachelayer.dialects.dialect import Facts, Recognised, Said, Slot
+from cachelayer.dialects.form import count_of, json_body
+from cachelayer.dialects.gemini import answer
 from cachelayer.dialects.gemini.fields import BODY, TOOL
-from cachelayer.dialects.wire.envelope import content_type, is_json
 from cachelayer.dialects.wire.folding import fold, is_url, strangers, strings
+from cachelayer.dialects.wire.pictures import Delivered
 
-NAME: Final = "gemini"
-_HOMES: Final = {"generativelanguage.googleapis.com": "google", "*aiplatform.googleapis.com": "google"}
 _METHODS: Final = ("generateContent", "streamGenerateContent")
 _STATEFUL: Final = frozenset(
     {"cachedcontent", "continuationtoken", "previousresponseid", "previousinteractionid", "conversation"}
@@ -29,41 +28,92 @@ _REFERENCE_BY_NAME: Final = ("fileuri", "fileid")
 _BOOKKEEPING: Final = ("labels", "serviceTier")
 
 
-def recognise(target: Target) -> Recognised | None:
-    """``[/prefix][/version][/projects/P/locations/L][/publishers/P]/models/M:generateContent``, else None."""
-    segments = target.path.split("/")[1:]
-    slash = segments[-1:] == [""]
-    if slash:
-        segments.pop()
-    if "models" not in segments:
-        return None
-    after = len(segments) - segments[::-1].index("models")
-    spelled, colon, method = "/".join(segments[after:]).rpartition(":")
-    model = _model(spelled)
-    if not colon or model is None or method not in _METHODS:
-        return None
-    before = segments[: after - 1]
-    if before[-2:-1] == ["publishers"]:
-        if before[-1] != "google":
-            model = f"publishers/{before[-1]}/models/{model}"
-        before = before[:-2]
-    location = None
-    if len(before) >= 4 and before[-4] == "projects" and before[-2] == "locations":
-        location = before[-1]
-        before = before[:-4]
-    stream = method == _METHODS[1]
-    # Of several ``alt`` it is the server's secret which one counts.
-    sse = stream and [value for name, value in target.query if name == "alt"] == ["sse"]
-    return Recognised(
-        dialect=NAME,
-        scope=scope_of(target.host, before, location),
-        endpoint=_METHODS[0] + "/" * slash,
-        model=model,
-        # A stream is a JSON array unless it is asked for as events: two shapes of one answer.
-        response="stream" if sse else "array" if stream else "json",
-        query=tuple(pair for pair in target.query if not (sse and pair[0] == "alt")),
-        homes=_HOMES,
-    )
+class Gemini:
+    """Implements Dialect."""
+
+    name: Final = "gemini"
+    homes: Final = {"generativelanguage.googleapis.com": "google", "*aiplatform.googleapis.com": "google"}
+    fields: Final = BODY
+
+    def recognise(self, target: Target) -> Recognised | None:
+        """``[/prefix][/version][/projects/P/locations/L][/publishers/P]/models/M:generateContent``, else None."""
+        segments = target.path.split("/")[1:]
+        slash = segments[-1:] == [""]
+        if slash:
+            segments.pop()
+        if "models" not in segments:
+            return None
+        after = len(segments) - segments[::-1].index("models")
+        spelled, colon, method = "/".join(segments[after:]).rpartition(":")
+        model = _model(spelled)
+        if not colon or model is None or method not in _METHODS:
+            return None
+        before = segments[: after - 1]
+        if before[-2:-1] == ["publishers"]:
+            if before[-1] != "google":
+                model = f"publishers/{before[-1]}/models/{model}"
+            before = before[:-2]
+        location = None
+        if len(before) >= 4 and before[-4] == "projects" and before[-2] == "locations":
+            location = before[-1]
+            before = before[:-4]
+        stream = method == _METHODS[1]
+        # Of several ``alt`` it is the server's secret which one counts.
+        sse = stream and [value for name, value in target.query if name == "alt"] == ["sse"]
+        return Recognised(
+            scope=scope_of(target.host, before, location),
+            endpoint=_METHODS[0] + "/" * slash,
+            model=model,
+            # A stream is a JSON array unless it is asked for as events: two shapes of one answer.
+            response="stream" if sse else "array" if stream else "json",
+            query=tuple(pair for pair in target.query if not (sse and pair[0] == "alt")),
+        )
+
+    def parse(self, seen: Recognised, request: Request) -> dict[str, Json]:
+        return json_body(request)
+
+    def fold(self, seen: Recognised, raw: dict[str, Json]) -> dict[str, Json]:
+        body: dict[str, Json] = fold(BODY, raw)
+        return body
+
+    def facts(self, seen: Recognised, body: dict[str, Json]) -> Facts:
+        config = _mapping(body.get("generationConfig"))
+        size = _mapping(config.get("imageConfig")).get("imageSize")
+        tier = body.get("serviceTier")
+        return Facts(
+            operation=_operation(seen.model, config),
+            model=seen.model,
+            count=count_of(config.get("candidateCount")),
+            response=seen.response,
+            never_cached=_never_cached(body),
+            size=size if isinstance(size, str) else None,
+            tier=tier.lower() if isinstance(tier, str) else None,
+            references=sum(1 for part in _parts(body) for blob in _blobs(part) if _is_image(blob)),
+        )
+
+    def strip(self, seen: Recognised, body: dict[str, Json], facts: Facts) -> None:
+        for name in _BOOKKEEPING:
+            body.pop(name, None)
+        config = _mapping(body.get("generationConfig"))
+        if facts.count is not None and config.pop("candidateCount", None) is not None and not config:
+            body.pop("generationConfig")
+        model = body.get("model")
+        if isinstance(model, str):
+            body["model"] = model.removeprefix("models/")
+
+    def defaults(self, seen: Recognised, host: str) -> Mapping[str, Json]:
+        return {}
+
+    def prompts(self, body: dict[str, Json]) -> Iterator[list[Slot]]:
+        for content in _contents(body):
+            yield [
+                (part, "text")
+                for part in _items(content.get("parts"))
+                if isinstance(part, dict) and isinstance(part.get("text"), str)
+            ]
+
+    def read(self, asked: Asked, document: dict[str, Json], delivered: Delivered) -> Said:
+        return answer.read(asked, document, delivered)
 
 
 def _model(spelled: str) -> str | None:
@@ -77,50 +127,6 @@ def _model(spelled: str) -> str | None:
         return None
     hidden = model.count("/") != spelled.count("/") and "models" in model.split("/")
     return None if not model or hidden else model
-
-
-def understand(seen: Recognised, request: Request, rules: KeyRules) -> Understood:
-    """What a recognised request asks for. Raises NotKeyed or Malformed."""
-    if not is_json(content_type(request.headers)):
-        raise NotKeyed(Reason.CONTENT_TYPE)
-    raw = parse_json(request.body)
-    body = fold(BODY, raw)
-    tier = body.get("serviceTier")
-    config = _mapping(body.get("generationConfig"))
-    image_config = _mapping(config.get("imageConfig"))
-    operation = _operation(seen.model, config)
-    size = image_config.get("imageSize")
-    count = count_of(config.get("candidateCount"))
-    refusal = _refusal(body)
-    references = sum(1 for part in _parts(body) for blob in _blobs(part) if _is_image(blob))
-    # What is refused, and how many are asked for, goes by the whole body; the form by what the user lets count.
-    counting = narrowed(raw, rules, BODY, lambda raw: _counting(fold(BODY, raw), counted=count is not None))
-    normalized = _normalize(counting.body, rules) if operation == "image" else ()
-    return Understood(
-        operation=operation,
-        model=seen.model,
-        body_at=lambda _: counting,
-        count=count or 1,
-        response=seen.response,
-        refusal=refusal,
-        size=size if isinstance(size, str) else None,
-        tier=tier.lower() if isinstance(tier, str) else None,
-        references=references,
-        normalized=normalized,
-    )
-
-
-def _counting(body: dict[str, Json], *, counted: bool) -> dict[str, Json]:
-    """A folded body freed of bookkeeping and, if that is one, of its count."""
-    config = _mapping(body.get("generationConfig"))
-    for name in _BOOKKEEPING:
-        body.pop(name, None)
-    if counted and config.pop("candidateCount", None) is not None and not config:
-        body.pop("generationConfig")
-    model = body.get("model")
-    if isinstance(model, str):
-        body["model"] = model.removeprefix("models/")
-    return body
 
 
 def _operation(model: str, config: dict[str, Json]) -> Operation:
@@ -137,7 +143,7 @@ def _operation(model: str, config: dict[str, Json]) -> Operation:
     return "text"
 
 
-def _refusal(body: dict[str, Json]) -> str | None:
+def _never_cached(body: dict[str, Json]) -> Reason | None:
     for name, value in body.items():
         bare = _bare(name)
         if bare in _STATEFUL or (bare == "tools" and (name != "tools" or not _tools_are_local(value))):
@@ -188,21 +194,6 @@ def _contents(body: dict[str, Json]) -> list[dict[str, Json]]:
 def _parts(body: dict[str, Json]) -> Iterator[Json]:
     for content in _contents(body):
         yield from _items(content.get("parts"))
-
-
-def _normalize(body: dict[str, Json], rules: KeyRules) -> tuple[str, ...]:
-    steps: dict[str, None] = {}
-    for content in _contents(body):
-        texts = [
-            part
-            for part in _items(content.get("parts"))
-            if isinstance(part, dict) and isinstance(part.get("text"), str)
-        ]
-        normal, changed = normalize([part["text"] for part in texts], rules.normalize)
-        steps |= dict.fromkeys(changed)
-        for part, text in zip(texts, normal, strict=True):
-            part["text"] = text
-    return tuple(steps)
 
 
 def _items(value: Json) -> list[Json]:

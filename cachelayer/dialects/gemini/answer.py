@@ -7,9 +7,10 @@ from typing import Final
 
 from cachelayer.core.model import Asked, Json
 from cachelayer.core.reasons import Reason
+from cachelayer.dialects.dialect import Said
 from cachelayer.dialects.gemini.usage import usage_of
-from cachelayer.dialects.reading import Said, either, listing, mapping
 from cachelayer.dialects.wire import verdict
+from cachelayer.dialects.wire.loose import either, listing, mapping
 from cachelayer.dialects.wire.pictures import Delivered, container_in
 
 _ANY_TYPE: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
@@ -31,7 +32,7 @@ class _Candidate:
     """Whether it holds more than thoughts."""
 
 
-def understand(asked: Asked, document: dict[str, Json], delivered: Delivered) -> Said:
+def read(asked: Asked, document: dict[str, Json], delivered: Delivered) -> Said:
     """What a document says; its images are added to what is delivered."""
     candidates = [_candidate(asked, mapping(one), delivered) for one in listing(document.get("candidates"))]
     block = either(document, "usageMetadata")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from cachelayer.core.model import Json, Usage
-from cachelayer.dialects.reading import either, listing, mapping
-from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, by_kind, tier_of, tokens
+from cachelayer.dialects.wire.loose import either, listing, mapping
+from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, adds_up, by_kind, tier_of, tokens
 
 _KINDS: Final = {"TEXT": TEXT, "IMAGE": IMAGE}
 _UNSAID: Final = ("", "MODALITY_UNSPECIFIED")
@@ -42,6 +42,8 @@ def usage_of(value: Json) -> Usage | None:
         total_in=total_in,
         detailed=outgoing.image is not None,
         tier=tier_of(either(value, "serviceTier"), either(value, "trafficType")),
+        overfull=incoming.overfull or outgoing.overfull,
+        adds_up=adds_up(either(value, "totalTokenCount"), total_in, total_out),
     )
 
 

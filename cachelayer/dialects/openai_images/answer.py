@@ -7,16 +7,17 @@ from typing import Final
 
 from cachelayer.core.model import Asked, Json
 from cachelayer.core.reasons import Reason
+from cachelayer.dialects.dialect import Said
 from cachelayer.dialects.openai_images.usage import usage_of
-from cachelayer.dialects.reading import Said, listing, mapping
 from cachelayer.dialects.wire import verdict
+from cachelayer.dialects.wire.loose import listing, mapping
 from cachelayer.dialects.wire.pictures import Delivered, container_in
 
 _CONTENT: Final = frozenset({"data", "usage", "b64_json", "url", "revised_prompt"})
 _ADDRESS: Final = re.compile(r"\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
-def understand(asked: Asked, document: dict[str, Json], delivered: Delivered) -> Said:
+def read(asked: Asked, document: dict[str, Json], delivered: Delivered) -> Said:
     """What a document says; its images are added to what is delivered."""
     items = [mapping(item) for item in listing(document.get("data"))]
     for item in items:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from cachelayer.core.model import Json, Usage
-from cachelayer.dialects.reading import mapping
-from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, by_kind, tier_of, tokens
+from cachelayer.dialects.wire.loose import mapping
+from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, adds_up, by_kind, tier_of, tokens
 
 _IN: Final = ("input", "prompt")
 _OUT: Final = ("output", "completion")
@@ -53,6 +53,8 @@ def usage_of(document: dict[str, Json]) -> Usage | None:
         total_in=total_in,
         detailed=outgoing.image is not None,
         tier=tier_of(document.get("service_tier"), block.get("service_tier")),
+        overfull=incoming.overfull or outgoing.overfull,
+        adds_up=adds_up(block.get("total_tokens"), total_in, total_out),
     )
 
 

@@ -19,7 +19,7 @@ OTHER: Final = "other"
 _GREATEST_COST: Final = Decimal(1_000_000)
 """USD. What claims to have cost more is no cost (DESIGN section 6)."""
 _LONGEST_NAME: Final = 200
-_NUMBER = re.compile(r"\d{1,40}(\.\d{1,400})?([eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(r"[0-9]{1,40}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
 _TICKS: Final = Decimal("1e-10")
 """USD; the unit of xAI's ``cost_in_usd_ticks``."""
 
@@ -32,6 +32,8 @@ class Kinds:
     image: int | None = None
     other: int | None = None
     """Audio, video, documents and whatever else a block names. None where it names none."""
+    overfull: bool = False
+    """More is named than there is."""
 
 
 def by_kind(total: int | None, named: Iterable[tuple[str, int]]) -> Kinds:
@@ -43,10 +45,18 @@ def by_kind(total: int | None, named: Iterable[tuple[str, int]]) -> Kinds:
     for kind, count in named:
         sums[kind] = sums.get(kind, 0) + count
     whole = sum(sums.values())
-    if total is None or not sums or whole > total:
+    if total is None or not sums:
         return Kinds()
+    if whole > total:
+        return Kinds(overfull=True)
     rest = 0 if whole == total else None
     return Kinds(sums.get(TEXT, rest), sums.get(IMAGE, rest), sums.get(OTHER))
+
+
+def adds_up(total: Json, incoming: int | None, outgoing: int | None) -> bool:
+    """Whether a block's own total of everything is the sum of its parts. True where it does not say all three."""
+    said = tokens(total)
+    return said is None or incoming is None or outgoing is None or said == incoming + outgoing
 
 
 def tokens(value: Json) -> int | None:
