@@ -29,9 +29,13 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# The package alone, no extra installed: it imports, wraps httpx, and its whole command line answers.
-bare: $(BARE)/.bare
-	$(BARE)/bin/python tests/bare_install.py
+# The built wheel alone, no extra installed and no source beside it: it imports, wraps httpx, and its whole command line
+# answers. Built through the source distribution, so that one is tried out as well.
+bare: $(VENV)/.test $(BARE)/.bare
+	rm -rf $(BARE)/dist
+	$(BIN)/python -m build --no-isolation --outdir $(BARE)/dist >$(BARE)/build.log || { cat $(BARE)/build.log; exit 1; }
+	$(BARE)/bin/python -m pip install -q --no-index --no-deps --force-reinstall $(BARE)/dist/*.whl
+	cd $(BARE)/dist && ../bin/python $(CURDIR)/tests/bare_install.py *.tar.gz
 
 test-acceptance: $(VENV)/.test
 	$(BIN)/pytest -p no:benchmark -m acceptance --timeout 1800
@@ -54,7 +58,7 @@ $(VENV)/.test: pyproject.toml scripts/venv.sh
 
 $(BARE)/.bare: pyproject.toml scripts/venv.sh
 	@scripts/venv.sh $(BARE)
-	$(BARE)/bin/python -m pip install -q -e .
+	$(BARE)/bin/python -m pip install -q .
 	@touch $@
 
 $(LOWEST)/.lowest: pyproject.toml scripts/venv.sh

@@ -1,6 +1,7 @@
-"""Run by `make test` in an environment with no extra installed: the bare package works, and says what it lacks.
+"""Run by `make test` where only the built wheel is installed: the bare package works, and says what it lacks.
 
-Not a pytest file: pytest is not there either. Prints one line and exits 0, or fails with a traceback.
+Called with the source distribution that the wheel was built from, which must be a whole checkout. Not a pytest file:
+pytest is not there either. Prints one line and exits 0, or fails with a traceback.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import tarfile
 import tempfile
 import warnings
 from pathlib import Path
@@ -25,6 +27,21 @@ import httpx  # noqa: E402
 
 import cachelayer  # noqa: E402
 from cachelayer.simulator import Simulator  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+installed = Path(cachelayer.__file__)
+assert installed.is_relative_to(sys.prefix), f"{installed}: not the installed wheel"
+assert (installed.parent / "py.typed").is_file()
+
+with tarfile.open(sys.argv[1]) as source:
+    packed = {name.partition("/")[2] for name in source.getnames()}
+rooms = ("cachelayer", "tests", "bench", "docs", "scripts")
+wanted = {path for room in rooms for path in (ROOT / room).rglob("*") if path.is_file()} | {
+    *ROOT.glob("*.md"),
+    *(ROOT / name for name in ("LICENSE", "Makefile", "pyproject.toml", ".ci/run", ".pre-commit-config.yaml")),
+}
+missing = {str(path.relative_to(ROOT)) for path in wanted if "__pycache__" not in path.parts} - packed
+assert not missing, f"not in the source distribution: {sorted(missing)}"
 
 BODY = {"model": "gpt-image-2", "prompt": "a lighthouse", "size": "256x256"}
 
@@ -49,4 +66,4 @@ assert lacking.returncode == 2, lacking
 assert "cachelayer[demo]" in lacking.stderr, lacking.stderr
 assert "Traceback" not in lacking.stderr
 
-print("bare install: imports, wraps httpx, hits, and says which extra a command lacks")
+print("the wheel alone: imports, wraps httpx, hits, and says which extra a command lacks")

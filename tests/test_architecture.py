@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "machine": set(),
     "stores": {"core", "machine"},
     "ledger": {"core", "machine"},
-    "simulator": {"core"},
+    "simulator": {"core", "dialects"},
     "runtime": {"core", "machine", "dialects", "stores", "ledger"},
     "clients": {"core", "machine", "runtime"},
     "settings": {"core"},

@@ -27,8 +27,8 @@ from cachelayer.cli.screen import console, print_json
 from cachelayer.cli.tables import show_grid
 from cachelayer.core.errors import ConfigError, LedgerError, NewerFormat, NotAStore, StoreError
 from cachelayer.core.reasons import Reason
-from cachelayer.ledger import reports, table
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger import database, reports
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.machine.sqlite import ERRORS, inside_sqlite
 from cachelayer.stores.local.folder import prepare
@@ -280,10 +280,10 @@ def _database_fault(file: Path) -> str | None:
     if not file.exists() or not file.stat().st_size:
         return None
     try:
-        with inside_sqlite, closing(table.connect(file, "ro", 5)) as database:
-            table.check_schema(database)
-            (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except (*ERRORS, OSError, table.Unreadable) as error:
+        with inside_sqlite, closing(database.connect(file, "ro", 5)) as opened:
+            database.check_schema(opened)
+            (result,) = opened.execute("PRAGMA quick_check(1)").fetchone()
+    except (*ERRORS, OSError, database.Unreadable) as error:
         return str(error)
     return None if result == "ok" else str(result)
 

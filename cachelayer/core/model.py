@@ -261,6 +261,22 @@ class Bill:
 
 
 @dataclass(frozen=True, slots=True)
+class Pass:
+    """A request that is not looked up, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done for one request: settings resolved once. The flow asks the plan, and never a setting. In seconds."""
+
+    ttl: float | None
+    hedge_after: float
+    finish_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One line of the ledger: how one request ended. No prompt text, no credential.
 

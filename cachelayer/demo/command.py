@@ -22,7 +22,7 @@ from cachelayer.cli.report import Report, collect, headline, show
 from cachelayer.cli.screen import console, print_json
 from cachelayer.demo.asks import draw
 from cachelayer.ledger import reports
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import report_json
 
 if TYPE_CHECKING:

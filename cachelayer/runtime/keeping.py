@@ -6,11 +6,11 @@ import time
 from dataclasses import replace
 
 from cachelayer.core.canon import KEY_VERSION
-from cachelayer.core.effects import Absent, Found
 from cachelayer.core.entry import Broken, Entry, decode, encode, split
-from cachelayer.core.model import Answer, Asked, Bill, Cost, Reading, Rules
+from cachelayer.core.model import Asked, Cost
 from cachelayer.core.policy import is_fresh, is_servable, kept_headers
 from cachelayer.core.reasons import Reason
+from cachelayer.core.trip import Absent, Answered, Found, Trip
 from cachelayer.runtime.body import body_of
 from cachelayer.runtime.faults import Faults
 from cachelayer.runtime.log import log_not_kept
@@ -20,16 +20,16 @@ from cachelayer.runtime.tier import Tier
 class Keeping:
     """What one Cache reads from its tier and writes to it. Nothing here raises."""
 
-    def __init__(self, tier: Tier, rules: Rules, faults: Faults) -> None:
-        self._tier, self._rules, self._faults = tier, rules, faults
+    def __init__(self, tier: Tier, faults: Faults) -> None:
+        self._tier, self._faults = tier, faults
         self._damaged_elsewhere: set[str] = set()
         """Keys of other members of a pool under which damage was found, and counted."""
 
-    def look_up(self, asked: Asked) -> Found | Absent:
+    def look_up(self, trip: Trip) -> Found | Absent:
         """A whole, fresh entry under his own key, or one at another member of the pool."""
-        broken = 0
+        asked, broken = trip.asked, 0
         for key in (asked.key, *asked.elsewhere):
-            found = self._look_under(key, asked)
+            found = self._look_under(key, asked, trip.plan.ttl)
             # His own damaged entry is replaced by his flight. Another member's stays, and would count at every ask.
             if key == asked.key or (found.broken and self._is_first_damage_of(key)):
                 broken += found.broken
@@ -42,7 +42,7 @@ class Keeping:
         self._damaged_elsewhere.add(key)
         return not known
 
-    def _look_under(self, key: str, asked: Asked) -> Found | Absent:
+    def _look_under(self, key: str, asked: Asked, ttl: float | None) -> Found | Absent:
         failures = self._tier.failures
         record = self._tier.get(key)
         for _ in range(3):
@@ -52,7 +52,7 @@ class Keeping:
                 entry = decode(record)
                 if not is_servable(entry, asked, key):
                     raise Broken("entry is somebody else's")
-                if not is_fresh(entry, time.time(), self._rules.ttl):
+                if not is_fresh(entry, time.time(), ttl):
                     return Absent()
                 return Found(entry, body_of(entry, self._tier.read_blob))
             except Broken as damage:
@@ -70,12 +70,13 @@ class Keeping:
                 return Absent(broken=1)
         return Absent()
 
-    def keep(self, asked: Asked, answer: Answer, reading: Reading, bill: Bill, latency: float) -> str | None:
+    def keep(self, trip: Trip, landing: Answered) -> str | None:
         """Store an answer; None when it was committed, else why not."""
+        asked, answer, bill, ttl = trip.asked, landing.received.answer, landing.judgement.bill, trip.plan.ttl
         try:
-            template, blobs = split(answer, reading)
+            template, blobs = split(answer, landing.judgement.reading)
             now = time.time()
-            expires = None if self._rules.ttl is None else now + self._rules.ttl
+            expires = None if ttl is None else now + ttl
             entry = Entry(
                 key=asked.key,
                 spec=KEY_VERSION,
@@ -86,7 +87,7 @@ class Keeping:
                 headers=kept_headers(answer.headers),
                 template=template,
                 cost=bill.cost or Cost(None, "unpriced", "nothing was billed"),
-                latency=latency,
+                latency=landing.received.latency,
                 operation=asked.operation,
                 model=asked.model,
                 host=bill.host,

@@ -40,12 +40,11 @@ def test_every_singleton_stays_and_counts(mode: Normalize) -> None:
 
 
 def test_every_other_character_is_put_in_nfc() -> None:
-    kept = set(SINGLETONS)
-    for character in EVERYTHING:
-        if character not in kept and character not in WHITESPACE:
-            assert normal(f"a{character}b").replace("\n", "") == unicodedata.normalize("NFC", f"a{character}b").replace(
-                "\n", ""
-            )
+    kept = set(SINGLETONS) | set(WHITESPACE)
+    each = [f"a{character}b" for character in EVERYTHING if character not in kept]
+    for start in range(0, len(each), 1000):  # a thousand at a time: "b" and "a" compose with nothing between them
+        text = "".join(each[start : start + 1000])
+        assert normal(text).replace("\n", "") == unicodedata.normalize("NFC", text).replace("\n", "")
 
 
 @pytest.mark.parametrize(
