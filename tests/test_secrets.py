@@ -27,7 +27,7 @@ from google import genai
 from google.genai import types
 
 import cachelayer
-from cachelayer.cache import Difference
+from cachelayer.questions import Difference
 from cachelayer.simulator import Simulator
 from tests.asking import GEMINI_PATH, PATH, body, gemini_body
 
