@@ -23,10 +23,24 @@ MAY_IMPORT = {
     "runtime": {"core", "machine", "dialects", "stores", "ledger"},
     "clients": {"core", "machine", "runtime"},
     "settings": {"core"},
-    "cache": {"core", "machine", "dialects", "stores", "ledger", "runtime", "clients", "settings"},
-    "__init__": {"core", "cache"},
-    "cli": {"core", "machine", "dialects", "stores", "ledger", "settings", "cache", "simulator", "__init__"},
-    "demo": {"core", "ledger", "settings", "cache", "cli", "simulator"},
+    "questions": {"core", "machine", "dialects", "stores", "ledger", "runtime"},
+    "upkeep": {"stores"},
+    "cache": {"core", "machine", "stores", "ledger", "runtime", "clients", "settings", "questions"},
+    "__init__": {"core", "questions", "cache"},
+    "cli": {
+        "core",
+        "machine",
+        "dialects",
+        "stores",
+        "ledger",
+        "settings",
+        "questions",
+        "upkeep",
+        "cache",
+        "simulator",
+        "__init__",
+    },
+    "demo": {"core", "ledger", "settings", "questions", "upkeep", "cache", "cli", "simulator"},
     "cli/main": {"cli", "core", "demo", "__init__"},  # the table of all commands; each is imported when it is called
 }
 
