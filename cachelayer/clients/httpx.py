@@ -18,10 +18,10 @@ from cachelayer.clients.hold import Hold
 from cachelayer.clients.httpx_answer import pairs, passed, response_of
 from cachelayer.clients.httpx_streams import piece_stream
 from cachelayer.clients.httpx_timer import AsyncReadTimeout, SyncReadTimeout, Told, tells_when_it_waits
-from cachelayer.clients.surface import Passing, ask, ask_async, is_ours
-from cachelayer.core.effects import Failed, PassThrough, Received
+from cachelayer.clients.surface import OURS, Passing, ask, ask_async
 from cachelayer.core.model import Answer, Request
 from cachelayer.core.reasons import Reason
+from cachelayer.core.trip import Failed, PassThrough, Received
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import Progress
 
@@ -56,7 +56,7 @@ def transports(module: ModuleType) -> Transports:
             reply = ask(self._engine, lambda: _unreadable(module, self._engine, request) or exchange())
             if not isinstance(reply, PassThrough):
                 return response_of(module, reply, request)
-            with Passing(self._engine, reply) as passing:
+            with Passing(self._engine, reply, _was_sent) as passing:
                 response = self._inner.handle_request(request)
             return passed(module, passing, response)
 
@@ -82,11 +82,11 @@ def transports(module: ModuleType) -> Transports:
             reply = await ask_async(
                 self._engine,
                 lambda: _unreadable(module, self._engine, request) or exchange(),
-                large=not hasattr(request, "_content") and len(request.headers.get("content-length", "")) >= _LARGE,
+                large=len(request.headers.get("content-length", "")) >= _LARGE,
             )
             if not isinstance(reply, PassThrough):
                 return response_of(module, reply, request)
-            with Passing(self._engine, reply) as passing:
+            with Passing(self._engine, reply, _was_sent) as passing:
                 response = await self._inner.handle_async_request(request)
             return passed(module, passing, response)
 
@@ -110,7 +110,7 @@ def _for_the_provider(module: ModuleType, request: Any) -> Any:
     A copy where there is such a header: the client builds a redirect from the request that is the user's.
     """
     raw = request.headers.raw
-    theirs = [pair for pair in raw if not is_ours(pair[0].decode("latin-1"))]
+    theirs = [pair for pair in raw if not pair[0].lower().startswith(_OURS)]
     if len(theirs) == len(raw):
         return request
     copy = module.Request(
@@ -121,8 +121,9 @@ def _for_the_provider(module: ModuleType, request: Any) -> Any:
     return copy
 
 
+_OURS = OURS.encode()
 _LARGE = 6
-"""Digits of a length. Reading forms of 100 kB and more takes longer than handing them to a thread and back."""
+"""Digits of a length. To read a form of 100 kB, or to work out its key, takes longer than a thread and back."""
 _DIGITS = 18
 """Of a length; Python refuses to read numbers of more than 4,300."""
 
@@ -203,8 +204,8 @@ _UNSENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol
 """Errors after which the provider cannot have seen the request."""
 
 
-def _failed(error: BaseException) -> Failed:
-    return Failed(error, type(error).__name__ not in _UNSENT)
+def _was_sent(error: BaseException) -> bool:
+    return type(error).__name__ not in _UNSENT
 
 
 class _SyncExchange(_Exchange):
@@ -226,7 +227,7 @@ class _SyncExchange(_Exchange):
                     response.close()
                 return self._received(response, b"".join(chunks))
             except BaseException as error:  # of this thread alone: it goes to whoever waits
-                return _failed(error)
+                return Failed(error, _was_sent(error))
 
 
 class _AsyncExchange(_Exchange):
@@ -251,7 +252,7 @@ class _AsyncExchange(_Exchange):
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
-            return _failed(error)
+            return Failed(error, _was_sent(error))
 
 
 def _real(transport: Any, request: Any) -> Any:

@@ -13,8 +13,8 @@ from typing import Any
 
 from cachelayer.clients.httpx_streams import body_stream, watched_stream
 from cachelayer.clients.surface import Passing, added_headers, one_more, served_by
-from cachelayer.core.effects import Crashed, Original, Replay, Reply, TimedOut
 from cachelayer.core.model import Answer, Headers
+from cachelayer.core.trip import Crashed, Original, Replay, Reply, TimedOut
 
 
 def response_of(module: ModuleType, reply: Reply, request: Any) -> Any:

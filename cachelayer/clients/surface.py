@@ -5,39 +5,35 @@ names the errors after which nothing was sent. All between is here:
 
     reply = ask(engine, prepare)                       # or await ask_async(...)
     if isinstance(reply, PassThrough):
-        with Passing(engine, reply) as passing:        # books it, whatever happens
-            response = forward(request)                # untouched
-        watch = passing.arrived(status, read)          # told of each chunk, where there is something to price
-    else:
-        served = served_by(reply)                      # status, headers and body of an answer; Crashed and TimedOut are
-                                                       # exceptions of the library's own
+        with Passing(engine, reply, was_sent) as passing:    # books it, whatever happens
+            response = forward(request)                      # untouched
+        watch = passing.arrived(status, read)                # told of each chunk, where there is something to price
+    else:  # an answer; or Crashed or TimedOut, exceptions of the library's own
+        served = served_by(reply)                            # status, headers and body
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from cachelayer.core.effects import Original, PassThrough, Replay, Reply
 from cachelayer.core.model import Answer, Asked, Headers, Outcome
 from cachelayer.core.policy import answer_headers
 from cachelayer.core.reasons import Reason
+from cachelayer.core.trip import Original, PassThrough, Replay, Reply
 from cachelayer.runtime.aio import serve_async
-from cachelayer.runtime.booking import now
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import AsyncExchange, SyncExchange
-from cachelayer.runtime.log import log_disabled
-from cachelayer.runtime.sync import serve_sync
+from cachelayer.runtime.sync import serve_sync, watch_pass
 
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
-def is_ours(request_header: str) -> bool:
-    """Whether a request header is said to cachelayer alone. No provider may get it, whatever becomes of the request."""
-    return request_header.lower().startswith("x-cachelayer-")
+OURS = "x-cachelayer-"
+"""How the names of request headers begin that are said to cachelayer alone, in any case of letters. No provider may get
+them, whatever becomes of the request."""
 
 
 def ask(engine: Engine, prepare: Callable[[], SyncExchange | Reason]) -> Reply:
@@ -45,45 +41,15 @@ def ask(engine: Engine, prepare: Callable[[], SyncExchange | Reason]) -> Reply:
 
     prepare: brings the body into memory and gives the exchange, or the reason why the request cannot be repeated.
     """
-    if engine.disabled:
-        return _passed(Reason.DISABLED)
-    try:
-        exchange = prepare()
-        return _passed(exchange) if isinstance(exchange, Reason) else serve_sync(engine, exchange)
-    except Exception as error:
-        engine.fault("serve", error)
-        return _passed(Reason.INTERNAL_ERROR)
+    return serve_sync(engine, prepare)
 
 
 async def ask_async(engine: Engine, prepare: Callable[[], AsyncExchange | Reason], *, large: bool) -> Reply:
     """The same for a client of asyncio; under any other event loop a request is passed through.
 
-    large: to bring the body into memory takes so long that the loop must not wait for it.
+    large: to bring the body into memory and to work out its key takes so long that the loop must not wait for it.
     """
-    if engine.disabled:
-        return _passed(Reason.DISABLED)
-    if asyncio._get_running_loop() is None:
-        return _passed(Reason.NOT_ASYNCIO)
-    try:
-        exchange = await _apart(engine, prepare) if large and not engine.closed else prepare()
-        return _passed(exchange) if isinstance(exchange, Reason) else await serve_async(engine, exchange)
-    except Exception as error:
-        engine.fault("serve", error)
-        return _passed(Reason.INTERNAL_ERROR)
-
-
-async def _apart(engine: Engine, prepare: Callable[[], AsyncExchange | Reason]) -> AsyncExchange | Reason:
-    left = PassThrough(Reason.CANCELLED, None, now())
-    try:
-        return await engine.workers.run(prepare)
-    except BaseException as error:
-        if not isinstance(error, Exception):  # he leaves before the flow is asked, and so the flow cannot record it
-            engine.booking.record_pass(left, status=None, answer=None, sent=False)
-        raise
-
-
-def _passed(reason: Reason) -> PassThrough:
-    return PassThrough(reason, None, now())
+    return await serve_async(engine, prepare, large=large)
 
 
 # --- answering --------------------------------------------------------------------------------------------------------
@@ -113,8 +79,7 @@ def added_headers(reply: Replay | Original) -> Headers:
     """What cachelayer says of an answer."""
     if isinstance(reply, Original):
         return answer_headers(Outcome.MISS, key=reply.key, reason=reply.reason)
-    age = reply.now - reply.created if reply.created is not None and reply.outcome is Outcome.HIT else None
-    return answer_headers(reply.outcome, key=reply.key, age=age, saved=reply.saved, reason=reply.reason)
+    return answer_headers(reply.outcome, key=reply.key, age=reply.age, saved=reply.saved, reason=reply.reason)
 
 
 def one_more(error: BaseException, again: Callable[[BaseException], BaseException] = copy.copy) -> BaseException:
@@ -140,12 +105,12 @@ _WATCHED = 67_108_864
 class Passing:
     """A request that is forwarded untouched, and booked once: when the forward raises, or when its answer is over.
 
-    headers: what cachelayer says of its answer.
+    was_sent: whether the provider may have seen a request whose forward raised this. headers: what cachelayer says of
+    its answer.
     """
 
-    def __init__(self, engine: Engine, through: PassThrough) -> None:
-        self._engine = engine
-        self._through = engine.booking.begin_pass(through)
+    def __init__(self, engine: Engine, through: PassThrough, was_sent: Callable[[BaseException], bool]) -> None:
+        self._engine, self._through, self._was_sent = engine, through, was_sent
         self._booked = False
         self.headers = answer_headers(Outcome.BYPASS, reason=through.reason)
 
@@ -154,7 +119,7 @@ class Passing:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:  # a cancelled request counts too
-            self.book(None)
+            self.book(None, sent=self._was_sent(error))
 
     def arrived(self, status: int, read: Callable[[bytes], Answer | None]) -> Watch | None:
         """The head of the answer has come. None: there is nothing to price in it, and it is booked.
@@ -166,15 +131,12 @@ class Passing:
             return None
         return Watch(self, status, None if self._through.asked.stream else read)
 
-    def book(self, status: int | None, answer: Answer | None = None) -> None:
-        """Record it, once. status: None where the forward raised. answer: None where its end was not seen."""
-        if self._booked:
-            return
-        self._booked = True
-        if self._engine.disabled:
-            log_disabled()
-        else:
-            self._engine.booking.record_pass(self._through, status=status, answer=answer)
+    def book(self, status: int | None, answer: Answer | None = None, *, sent: bool = True) -> None:
+        """Have it judged and booked, once. status: None where the forward raised. answer: None where its end was not
+        seen. sent: the provider may have seen the request."""
+        if not self._booked:
+            self._booked = True
+            watch_pass(self._engine, self._through, status, answer, sent=sent)
 
 
 class Watch:

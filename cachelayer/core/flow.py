@@ -1,346 +1,274 @@
 """The path of a request. Read this file from top to bottom and you know the cache.
 
-    serve (the caller's):  recognise -> canonicalize -> key -> look up -> HIT: replay
-                                                                       -> start or join the key's flight -> answer
+    serve (the caller's):  gate -> canonicalize -> plan -> look up -> HIT: replay
+                                                                   -> start or join the key's flight -> answer
     fly   (a call's):      lease -> look up again -> forward -> judge -> store blobs, then entry -> hand over
+    watch (what passes):   judge -> book
 
-Two coroutines that await typed effects (effects.py) and nothing else; drivers in runtime/ step them. `serve` runs in
-the caller's thread or task and ends with it. `fly` runs in a thread or task of the flight, which outlives its callers:
-an answer that was billed is stored even if nobody waits for it any more.
+Coroutines that await typed effects (effects.py) and nothing else; drivers in runtime/ step them. What is decided is
+decided by pure functions: `gate`, `plan_of` and `verdict` in tables.py; what an outcome costs and saves, in ending.py.
 
-A flight has one call as a rule. Whoever waits for one of which nothing has come for `hedge_after` makes a second one in
-the same flight, and the first good answer serves all.
+`serve` runs in the caller's thread or task and ends with it. `fly` runs in a thread or task of the flight, which
+outlives its callers: an answer that was billed is stored even if nobody waits for it any more. A flight has one call as
+a rule. Whoever waits for one of which nothing has come for `hedge_after` makes a second one in the same flight, and the
+first good answer serves all.
 
-Exactly one outcome is recorded per request. `serve` records it, except that of a request for which a call was sent:
-`fly` records that one when the call ends, since whoever made it may have left by then.
+Exactly one outcome is booked per request. `serve` books it, except that of a request for which a call was sent: `fly`
+books that one when the call ends, since whoever made it may have left by then. What passes through is booked by
+`watch`, when it is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from cachelayer.core.effects import (
-    Abandoned,
     Announce,
     Arrival,
     Begin,
     Board,
+    Book,
+    BookDurably,
     Canonicalize,
+    Depart,
+    Disembark,
+    Effect,
+    Judge,
+    Keep,
+    LookUp,
+    Overtake,
+    Send,
+    TakeLease,
+)
+from cachelayer.core.ending import Ending, no_answer
+from cachelayer.core.model import Answer, Asked, Event, Outcome, Pass, Rules, Unkeyed
+from cachelayer.core.policy import kept_headers
+from cachelayer.core.reasons import Reason
+from cachelayer.core.tables import Again, Alone, Leave, Share, Situation, Take, gate, plan_of, verdict
+from cachelayer.core.trip import (
+    Abandoned,
+    Answered,
+    Arrived,
     Clearance,
     Crashed,
-    Depart,
     Failed,
     Found,
-    Fresh,
-    Keep,
     Landing,
-    Leave,
-    LookUp,
     Moment,
-    Now,
     Original,
-    Overtake,
+    Overtaken,
+    Passed,
     PassThrough,
-    Price,
-    Read,
-    Record,
-    RecordDurably,
+    Received,
     Replay,
     Reply,
-    Send,
-    Silent,
-    Stored,
-    TakeLease,
     TimedOut,
-    Worth,
+    Trip,
 )
-from cachelayer.core.model import Answer, Asked, Cost, Event, Outcome, Request
-from cachelayer.core.policy import bypass_reason, kept_headers
-from cachelayer.core.reasons import Reason
+
+T = TypeVar("T")
 
 # --- the caller's half ------------------------------------------------------------------------------------------------
 
 
-async def serve(request: Request, operations: Collection[str]) -> Reply:
+async def serve(rules: Rules, situation: Situation, began: Moment) -> Reply:
     """Answer one request: from the store, from the key's flight, or by passing it through.
 
     Raises only what an effect raises on a caller's cancellation; everything else is a Reply.
     """
-    began = await Now()
-
-    asked = await Canonicalize(request)
-    reason = bypass_reason(asked, operations)
-    if reason is not None or not isinstance(asked, Asked):
-        return PassThrough(reason or Reason.UNRECOGNISED, asked, began)
-
+    shut = gate(situation)
+    if shut is not None:
+        return PassThrough(shut.reason, None, began)
     try:
-        found = await LookUp(asked)
-    except BaseException:  # the caller leaves: cancelled, or interrupted
-        await Record(_event(Outcome.ERROR, asked, began, await Now(), 0, reason=Reason.CANCELLED))
+        asked = await Canonicalize()
+    except BaseException:  # the caller leaves before anybody knows what he asks
+        await Book(Ending(Outcome.BYPASS, PassThrough(Reason.CANCELLED, None, began), reason=Reason.CANCELLED))
         raise
+    if isinstance(asked, Unkeyed):
+        return PassThrough(asked.reason, asked, began)
+    plan = plan_of(asked, rules, situation)
+    if isinstance(plan, Pass):
+        return await _pass_through(plan.reason, asked, began)
+
+    trip = Trip(asked, plan, began)
+    found = await _unless_he_leaves(trip, LookUp(trip))
+    trip = trip.past(found)
     if isinstance(found, Found):
-        return await _replay(Outcome.HIT, asked, began, found, found.broken)
-    broken = found.broken
+        return await _replay(Outcome.HIT, trip, found)
 
     while True:
         # The flight looks up again once it holds the lease, so an entry stored since the look-up above is not missed.
-        try:
-            await Board(asked, request, began, broken)
-            arrived = await Arrival()
-            if isinstance(arrived.landing, Silent):
-                found = await LookUp(asked)
-                if isinstance(found, Found):
-                    await Overtake(Stored(found, waited=True))
-                continue
-        except BaseException:  # the caller leaves: cancelled, or interrupted
-            if await Leave():
-                await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.CANCELLED))
-            raise
-
-        landing = arrived.landing
-        match landing:
-            case Abandoned():
-                if landing.fault:
-                    return PassThrough(Reason.INTERNAL_ERROR, asked, began)
-                continue
-            case TimedOut():
+        await _unless_he_leaves(trip, Board(trip))
+        arrived = await _unless_he_leaves(trip, Arrival())
+        match verdict(arrived):
+            case Take(landing):
+                return landing if isinstance(landing, Crashed) else _original_of(trip, landing)
+            case Share(landing):
+                return await _share(trip, landing, arrived)
+            case Leave():
                 if not arrived.booked:
-                    await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.READ_TIMEOUT))
-                return landing
-            case Stored() if arrived.booked:  # he made a call of his own, which is booked when it ends
-                return _replay_of(Outcome.MISS, landing.found, await Now(), None)
-            case Stored():
-                outcome = Outcome.COALESCED if landing.waited else Outcome.HIT
-                damaged = max(broken, landing.found.broken) if arrived.own else broken
-                return await _replay(outcome, asked, began, landing.found, damaged)
-            case Fresh() if arrived.own:
-                return Original(asked.key, landing.received, landing.reason)
-            case Crashed() if arrived.own:
-                return landing
-            case Fresh() if landing.good:
-                return await _coalesce(asked, began, landing, broken, booked=arrived.booked)
-            case Fresh() | Crashed():
-                # A failure is shared only with callers who show the provider the same credentials: another key may
-                # have quota left, or be the one that is allowed. Of the others one starts the next flight.
-                if not arrived.shares:
-                    continue
-                return await _share_failure(asked, began, landing, broken)
-        assert_never(landing)
+                    await Book(Ending(Outcome.ERROR, trip, reason=Reason.READ_TIMEOUT))
+                return TimedOut()
+            case Alone():
+                return await _pass_through(Reason.INTERNAL_ERROR, asked, began)
+            case Again(look):
+                if look:
+                    await _look_for_all(trip)
+            case never:
+                assert_never(never)
 
 
-async def _replay(outcome: Outcome, asked: Asked, began: Moment, found: Found, broken: int) -> Replay:
-    entry, now = found.entry, await Now()
-    saved = await Worth(asked, entry.bill)
-    await Record(
-        _event(
-            outcome,
-            asked,
-            began,
-            now,
-            broken,
-            status=entry.status,
-            saved=saved,
-            images=entry.images,
-            latency=entry.latency,
-            key=entry.key,
-        )
-    )
-    return _replay_of(outcome, found, now, saved)
+async def _unless_he_leaves(trip: Trip, effect: Effect[T]) -> T:
+    """What an effect brings; where the caller is cancelled or interrupted meanwhile, he goes, and is booked."""
+    try:
+        return await effect
+    except BaseException:
+        if await Disembark():
+            await Book(Ending(Outcome.ERROR, trip, reason=Reason.CANCELLED))
+        raise
 
 
-def _replay_of(outcome: Outcome, found: Found, now: Moment, saved: Cost | None) -> Replay:
+async def _pass_through(reason: str, asked: Asked, began: Moment) -> PassThrough:
+    return PassThrough(reason, asked, began, await Begin(asked) if asked.operation == "image" else None)
+
+
+async def _look_for_all(trip: Trip) -> None:
+    """His flight is silent. What another process was answered meanwhile serves all who wait here."""
+    found = await _unless_he_leaves(trip, LookUp(trip))
+    if isinstance(found, Found):
+        await _unless_he_leaves(trip, Overtake(Overtaken(found, waited=True)))
+
+
+async def _share(trip: Trip, landing: Overtaken | Answered | Crashed, arrived: Arrived) -> Reply:
+    """What another one brought. Who has made a call of his own is booked when that ends: a MISS, whoever's answer he
+    got."""
+    match landing:
+        case Overtaken(found) if arrived.booked:
+            return _replay_of(Outcome.MISS, found, None)
+        case Overtaken(found, waited):
+            outcome = Outcome.COALESCED if waited else Outcome.HIT
+            return await _replay(outcome, trip.past(found) if arrived.own else trip, found)
+        case Answered():
+            return await _join(trip, landing, booked=arrived.booked)
+        case Crashed(error):
+            if not arrived.booked:
+                await Book(Ending(Outcome.ERROR, trip, reason=Reason.RAISED))
+            return Crashed(error, shared=True)
+
+
+async def _join(trip: Trip, landing: Answered, *, booked: bool) -> Replay:
+    """A joiner gets what a hit gets: the decoded body, without what belonged to the starter alone."""
+    came, good = landing.received.answer, landing.is_good
+    answer = Answer(came.status, kept_headers(came.headers, failed=not good), came.body)
+    if booked:
+        return Replay(Outcome.MISS, trip.asked.key, answer, None, None, landing.reason)
+    outcome = Outcome.COALESCED if good else Outcome.ERROR
+    event = await Book(Ending(outcome, trip, landing, None if good else landing.reason))
+    return Replay(outcome, trip.asked.key, answer, None, event.saved, landing.reason)
+
+
+async def _replay(outcome: Outcome, trip: Trip, found: Found) -> Replay:
+    return _replay_of(outcome, found, await Book(Ending(outcome, trip, found)))
+
+
+def _replay_of(outcome: Outcome, found: Found, booked: Event | None) -> Replay:
     entry = found.entry
     answer = Answer(entry.status, entry.headers, found.body)
-    return Replay(outcome, entry.key, answer, entry.created, now.unix, saved, None)
+    age = booked.at - entry.created if booked is not None and outcome is Outcome.HIT else None
+    return Replay(outcome, entry.key, answer, age, None if booked is None else booked.saved, None)
 
 
-async def _coalesce(asked: Asked, began: Moment, landing: Fresh, broken: int, *, booked: bool) -> Replay:
-    """A joiner gets what a hit gets: the decoded body, without what belonged to the starter alone.
-
-    booked: he has made a call of his own, and is a MISS whoever's answer he gets.
-    """
-    now = await Now()
-    came = landing.received.answer
-    answer = Answer(came.status, kept_headers(came.headers), came.body)
-    if booked:
-        return Replay(Outcome.MISS, asked.key, answer, None, now.unix, None, landing.reason)
-    saved = await Worth(asked, landing.bill)
-    await Record(
-        _event(
-            Outcome.COALESCED,
-            asked,
-            began,
-            now,
-            broken,
-            status=came.status,
-            saved=saved,
-            images=landing.bill.images,
-            latency=landing.latency,
-        )
-    )
-    return Replay(Outcome.COALESCED, asked.key, answer, None, now.unix, saved, landing.reason)
-
-
-async def _share_failure(asked: Asked, began: Moment, landing: Fresh | Crashed, broken: int) -> Reply:
-    now = await Now()
-    if isinstance(landing, Crashed):
-        await Record(_event(Outcome.ERROR, asked, began, now, broken, reason=Reason.RAISED))
-        return Crashed(landing.error, shared=True)
-    came = landing.received.answer
-    await Record(_event(Outcome.ERROR, asked, began, now, broken, status=came.status, reason=landing.reason))
-    answer = Answer(came.status, kept_headers(came.headers, failed=True), came.body)
-    return Replay(Outcome.ERROR, asked.key, answer, None, now.unix, None, landing.reason)
+def _original_of(trip: Trip, landing: Answered) -> Original:
+    return Original(trip.asked.key, landing.received, landing.reason)
 
 
 # --- the flight's half ------------------------------------------------------------------------------------------------
 
 
-async def fly(asked: Asked, began: Moment, broken: int, hedge_after: float) -> Landing:
-    """Fetch one answer for all who wait for it, store it, and record the outcome of the request that made this call.
+async def fly(trip: Trip) -> Landing:
+    """Fetch one answer for all who wait for it, store it, and book the request that made this call."""
+    ready = await _get_ready(trip)
+    if isinstance(ready, Trip):
+        return await _forward(ready)
+    # Nothing was sent. Whoever is aboard books what he takes, and whoever left with nothing has saved nothing.
+    left = (await Announce(ready)).left
+    if left is not None:
+        await Book(Ending(Outcome.ERROR, trip, reason=left))
+    return ready
 
-    began: when he asked. broken: damaged entries he found on his way. hedge_after: seconds of silence after which
-    another may have made a call of his own.
-    """
+
+async def _get_ready(trip: Trip) -> Trip | Overtaken | Abandoned:
+    """Hold the lease, and know that there is no entry; else what the flight lands with instead."""
     try:
         while True:
-            lease = await TakeLease(asked)
-            found = await LookUp(asked)
+            lease = await TakeLease()
+            found = await LookUp(trip)
             if isinstance(found, Found):
-                clearance = Clearance.END
-                break
-            broken = max(broken, found.broken)
+                return Overtaken(found, lease.waited)
+            trip = trip.past(found)
             clearance = await Depart(lease)
             if clearance is not Clearance.WAIT:
-                break
+                return trip if clearance is Clearance.GO else Abandoned()
     except BaseException:  # given up: nobody has waited for a long time
         if (await Announce(Abandoned())).left is not None:
-            await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=Reason.ABANDONED))
+            await Book(Ending(Outcome.ERROR, trip, reason=Reason.ABANDONED))
         raise
-    if clearance is Clearance.END:
-        # Nothing was sent. Whoever is aboard books what he takes, and whoever left with nothing has saved nothing.
-        unsent = Stored(found, lease.waited) if isinstance(found, Found) else Abandoned()
-        left = (await Announce(unsent)).left
-        if left is not None:
-            await Record(_event(Outcome.ERROR, asked, began, await Now(), broken, reason=left))
-        return unsent
 
-    sent = await Now()
-    call = await Begin(asked, sent)
+
+async def _forward(trip: Trip) -> Landing:
+    call = await Begin(trip.asked)
     try:
         received = await Send()
     except BaseException:
-        await _record_no_answer(asked, began, broken, Abandoned(), sent=True, call=call)
+        await _book_no_answer(trip, Abandoned(), sent=True, call=call)
         raise
-    came = await Now()
     if isinstance(received, Failed):
         crashed = Crashed(received.error)
-        await _record_no_answer(asked, began, broken, crashed, sent=received.sent, call=call)
+        await _book_no_answer(trip, crashed, sent=received.sent, call=call)
         return crashed
 
-    latency = came.monotonic - sent.monotonic
-    reading = await Read(asked, received.answer)
-    bill = await Price(asked, reading)
-    landing = Fresh(received, reading.refusal is None, reading.refusal, bill, latency)
+    judgement = await Judge(trip.asked, received.answer)
+    landing = Answered(received, judgement, judgement.reading.refusal)
     told = await Announce(landing)
     # Here the announcement decides which answer is kept; another process's hedge is found in the store.
-    if landing.good and (not told.first or (latency > hedge_after and await _is_made_since(asked, sent))):
+    if landing.is_good and (not told.first or await _is_late(trip, received)):
         landing = replace(landing, reason=Reason.LATE)
-    miss = _event(
-        Outcome.MISS,
-        asked,
-        began,
-        came,
-        broken,
-        status=received.answer.status,
-        upstream=1,
-        spent=bill.cost,
-        images=reading.images,
-        latency=latency,
-        reason=landing.reason,
-        call=call,
-    )
+    miss = Ending(Outcome.MISS, trip, landing, landing.reason, sent=True, call=call)
     if landing.reason is not None:
-        await Record(miss)
+        await Book(miss)
         return landing
 
     # The ledger first: an entry whose cost no ledger knows would show savings that nobody can check.
-    await RecordDurably(miss)
-    return replace(landing, reason=await Keep(asked, received.answer, reading, bill, latency))
+    await BookDurably(miss)
+    return replace(landing, reason=await Keep(trip, landing))
 
 
-async def _record_no_answer(
-    asked: Asked, began: Moment, broken: int, landing: Crashed | Abandoned, *, sent: bool, call: str | None
-) -> None:
+async def _book_no_answer(trip: Trip, landing: Crashed | Abandoned, *, sent: bool, call: str | None) -> None:
     """A call was sent, or tried, and brought no answer."""
     served = (await Announce(landing)).served
     reason = Reason.RAISED if isinstance(landing, Crashed) else Reason.ABANDONED
-    await Record(no_answer(asked, began, await Now(), broken, sent=sent, served=served, reason=reason, call=call))
+    await Book(no_answer(trip, reason=reason, sent=sent, served=served, call=call))
 
 
-async def _is_made_since(asked: Asked, sent: Moment) -> bool:
-    found = await LookUp(asked)
-    return isinstance(found, Found) and found.entry.created > sent.unix
+async def _is_late(trip: Trip, received: Received) -> bool:
+    if received.latency <= trip.plan.hedge_after:
+        return False
+    found = await LookUp(trip)
+    return isinstance(found, Found) and found.entry.created > received.sent
 
 
-def no_answer(
-    asked: Asked,
-    began: Moment,
-    now: Moment,
-    broken: int,
-    *,
-    sent: bool,
-    served: bool,
-    reason: Reason,
-    call: str | None = None,
-) -> Event:
-    """The outcome of a request whose call brought no answer.
+# --- what passes ------------------------------------------------------------------------------------------------------
 
-    sent: the provider may have worked on it. served: another call of the flight answered the request: it is a MISS.
-    reason: why there is none. call: its id in the ledger, where it was begun.
+
+async def watch(through: PassThrough, status: int | None, answer: Answer | None, *, sent: bool) -> None:
+    """Book a request that was passed through, once its answer is over.
+
+    status: None when the forward raised. answer: the whole one where it was seen, else None. sent: the provider may
+    have worked.
     """
-    spent = Cost(None, "unpriced", "cut off before its usage was known") if sent else None
-    outcome = Outcome.MISS if served else Outcome.ERROR
-    why = Reason.LATE if served else reason
-    return _event(outcome, asked, began, now, broken, reason=why, upstream=int(sent), spent=spent, call=call)
-
-
-def _event(
-    outcome: Outcome,
-    asked: Asked,
-    began: Moment,
-    now: Moment,
-    broken: int,
-    *,
-    reason: str | None = None,
-    status: int | None = None,
-    upstream: int = 0,
-    spent: Cost | None = None,
-    saved: Cost | None = None,
-    images: int = 0,
-    latency: float | None = None,
-    key: str | None = None,
-    call: str | None = None,
-) -> Event:
-    return Event(
-        outcome=outcome,
-        at=now.unix,
-        namespace=asked.namespace,
-        operation=asked.operation,
-        model=asked.model,
-        size=asked.size,
-        host=asked.host,
-        key=key or asked.key,
-        reason=reason,
-        status=status,
-        upstream=upstream,
-        spent=spent,
-        saved=saved,
-        images=images,
-        wait=now.monotonic - began.monotonic,
-        latency=latency,
-        broken=broken,
-        normalized=asked.normalized,
-        call=call,
-    )
+    asked, judgement = through.asked, None
+    if isinstance(asked, Asked) and status is not None and answer is not None:
+        judgement = await Judge(asked, answer)
+    came = Passed(status, judgement)
+    await Book(Ending(Outcome.BYPASS, through, came, through.reason, sent, through.call))

@@ -130,7 +130,7 @@ class Asked:
     count: int
     """Images asked for (n, candidateCount)."""
     stream: bool
-    refusal: str | None
+    never_cached: str | None
     """Why this request is never cached (``stateful``, ``reference-unknown``), None when it may be."""
     size: str | None = None
     """The size as asked for (``1024x1024``, ``2K``), None when omitted. For prices, logs and reports."""
@@ -258,6 +258,22 @@ class Bill:
     tier: str | None
     """The service tier, likewise."""
     asked_tier: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A request that is not looked up, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done for one request: settings resolved once. The flow asks the plan, and never a setting. In seconds."""
+
+    ttl: float | None
+    hedge_after: float
+    finish_timeout: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,31 +11,28 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from cachelayer.core.effects import (
-    Abandoned,
     Announce,
     Arrival,
     Begin,
     Board,
+    Book,
+    BookDurably,
     Canonicalize,
     Depart,
+    Disembark,
     Effect,
-    Landing,
-    Lease,
-    Leave,
-    Moment,
-    Now,
     Overtake,
-    PassThrough,
-    Record,
-    RecordDurably,
-    Reply,
     Send,
     TakeLease,
 )
 from cachelayer.core.flow import fly, serve
+from cachelayer.core.model import Request
 from cachelayer.core.reasons import Reason
+from cachelayer.core.tables import Situation
+from cachelayer.core.trip import Abandoned, Failed, Landing, Lease, PassThrough, Received, Reply, Trip
 from cachelayer.machine.interrupts import came_from_a_handler
-from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat
+from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat, timed
+from cachelayer.runtime.booking import now
 from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import AsyncExchange
@@ -44,9 +41,6 @@ from cachelayer.runtime.seat import Seat
 from cachelayer.runtime.sync import lease_pause
 
 T = TypeVar("T")
-
-_SMALL_BODY = 262_144
-"""Bytes. Working out the key of a body below this takes less than handing it to a thread and back."""
 
 
 async def drive_async(
@@ -75,79 +69,97 @@ async def drive_async(
             result, error = None, raised
 
 
+class _Destroyed(BaseException):
+    """What is thrown into a flow whose task was destroyed. Not GeneratorExit: that would close the coroutine that the
+    flow waits in, in place of reaching it."""
+
+
 def _destroy(flow: Coroutine[Any, Any, Any], perform: Callable[[Effect[Any]], Any] | None) -> None:
     result: Any = None
-    error: BaseException | None = GeneratorExit()
+    error: BaseException | None = _Destroyed()
     try:
         while True:
             effect = flow.send(result) if error is None else flow.throw(error)
             try:
-                result, error = (None, GeneratorExit()) if perform is None else (perform(effect), None)
-            except GeneratorExit as refused:
-                result, error = None, refused
+                result, error = (None, _Destroyed()) if perform is None else (perform(effect), None)
+            except GeneratorExit:
+                result, error = None, _Destroyed()
     except BaseException:  # the flow is over
         return
 
 
-async def serve_async(engine: Engine, exchange: AsyncExchange) -> Reply:
-    """Answer one request of an asyncio client. Raises only what cancels the calling task."""
-    hands = _CallerHands(engine, exchange)
-    flow = serve(exchange.request, engine.rules.operations)
-    return await drive_async(flow, hands.perform, hands.perform_at_the_end)
+async def serve_async(engine: Engine, prepare: Callable[[], AsyncExchange | Reason], *, large: bool) -> Reply:
+    """Answer one request of an asyncio client; under any other loop it is passed through. Raises only what cancels the
+    calling task: where we fail, he forwards it himself.
+
+    prepare: as of serve_sync. large: that takes so long that the loop must not wait for it.
+    """
+    began = now()
+    foreign = asyncio._get_running_loop() is None
+    situation = Situation(disabled=engine.disabled, closed=engine.closed, foreign_loop=foreign)
+    hands = _CallerHands(engine, prepare, large=large)
+    try:
+        return await drive_async(serve(engine.rules, situation, began), hands.perform, hands.perform_at_the_end)
+    except Exception as error:
+        engine.fault("serve", error)
+        return PassThrough(Reason.INTERNAL_ERROR, None, began)
 
 
 async def _perform(engine: Engine, effect: Effect[Any]) -> Any:
-    small = isinstance(effect, Canonicalize) and len(effect.request.body) < _SMALL_BODY
-    if effect.blocking and not small:
+    if effect.blocking:
         return await engine.workers.run(lambda: engine.perform(effect), syncs=effect.syncs)
     return engine.perform(effect)
 
 
 class _CallerHands:
-    def __init__(self, engine: Engine, exchange: AsyncExchange) -> None:
-        self._engine, self._exchange = engine, exchange
+    def __init__(self, engine: Engine, prepare: Callable[[], AsyncExchange | Reason], *, large: bool) -> None:
+        self._engine, self._prepare, self._large = engine, prepare, large
+        self._exchange: AsyncExchange | None = None
         self._seat: Seat | None = None
 
     async def perform(self, effect: Effect[Any]) -> Any:
         match effect:
-            case Board():
-                return self._board(effect)
+            case Canonicalize():
+                if self._large and not self._engine.closed:
+                    return await self._engine.workers.run(lambda: self._engine.canonicalize(self._read))
+                return self._engine.canonicalize(self._read)
+            case Board(trip):
+                return self._board(trip)
             case Arrival():
                 return await flight_of(self._seat).wait_async(self._seat)  # type: ignore[arg-type]
             case Overtake(landing):
                 return self._engine.flights.overtake(flight_of(self._seat), landing)
-            case Leave():
+            case Disembark():
                 return leave(self._seat)
-            case Canonicalize():
-                now: Moment = self._engine.perform(Now())
-                try:
-                    return await _perform(self._engine, effect)
-                except BaseException:  # he leaves before the flow knows what he asks, and so the flow cannot record it
-                    left = PassThrough(Reason.CANCELLED, None, now)
-                    self._engine.booking.record_pass(left, status=None, answer=None, sent=False)
-                    raise
             case _:
                 return await _perform(self._engine, effect)
 
     def perform_at_the_end(self, effect: Effect[Any]) -> Any:
         """Only what takes no lock; the outcome is booked by `Flights.sweep`, as a call's is."""
         match effect:
-            case Now():
-                return self._engine.perform(effect)
-            case Leave():
+            case Disembark():
                 return self._seat is None or self._seat.books_himself()
-            case Record(event):
-                return self._engine.flights.unbooked.append(lambda: self._engine.booking.record(event))
+            case Book(ending):
+                booking, at = self._engine.booking, now()
+                return self._engine.flights.unbooked.append(lambda: booking.book(ending, at=at))
             case _:
                 raise GeneratorExit
 
-    def _board(self, board: Board) -> None:
-        flights, loop = self._engine.flights, asyncio.get_running_loop()
-        self._seat, call = take_seat(self._engine, self._exchange, board, self._seat, loop)
+    def _read(self) -> Request | Reason:
+        prepared = self._prepare()
+        if isinstance(prepared, Reason):
+            return prepared
+        self._exchange = prepared
+        return prepared.request
+
+    def _board(self, trip: Trip) -> None:
+        flights, exchange, loop = self._engine.flights, self._exchange, asyncio.get_running_loop()
+        assert exchange is not None
+        self._seat, call = take_seat(self._engine, exchange, trip, self._seat, loop)
         try:
-            if flights.board(board.asked.key, self._seat, call):
-                hands = _FlightHands(self._engine, self._exchange, call)
-                launch_task(flights, call, lambda: hands.fly(board), drain_timeout=self._engine.rules.drain_timeout)
+            if flights.board(trip.asked.key, self._seat, call):
+                hands = _FlightHands(self._engine, exchange, call)
+                launch_task(flights, call, lambda: hands.fly(trip), drain_timeout=self._engine.rules.drain_timeout)
         except BaseException as error:
             if isinstance(error, Exception) and not came_from_a_handler(error):  # nobody may wait for what never began
                 self._engine.fault("start a flight", error)
@@ -162,10 +174,9 @@ class _FlightHands:
         self._engine, self._exchange, self._call = engine, exchange, call
         self._flight = flight_of(call)
 
-    async def fly(self, board: Board) -> Landing:
+    async def fly(self, trip: Trip) -> Landing:
         try:
-            flow = fly(board.asked, board.began, board.broken, self._call.hedge_after)
-            return await drive_async(flow, self.perform)
+            return await drive_async(fly(trip), self.perform)
         except Exception as error:
             return fail(self._engine, self._call, error)
 
@@ -176,25 +187,30 @@ class _FlightHands:
                 return await self._take_lease()
             case Depart(lease):
                 return self._flight.depart(self._call, lease)
-            case Begin(asked, now):
-                return begin(self._engine, self._call, asked, now)
+            case Begin(asked):
+                return begin(self._engine, self._call, asked)
             case Send():
-                came = await self._exchange.send(self._step, self._call.finish_timeout)
-                self._stay_in_loop()
-                try:
-                    self._flight.answer(self._call)
-                except GivenUp:
-                    raise asyncio.CancelledError from None
-                return came
+                return await self._send()
             case Announce(landing):
                 return self._flight.announce(self._call, landing)
-            case Record() | RecordDurably():
-                if self._call.claim():
-                    await _perform(self._engine, effect)
-                    self._call.is_written = True
-                return None
+            case Book() | BookDurably():
+                if not self._call.claim():
+                    return None
+                booked = await _perform(self._engine, effect)
+                self._call.is_written = True
+                return booked
             case _:
                 return await _perform(self._engine, effect)
+
+    async def _send(self) -> Received | Failed:
+        sent = now()
+        came = await self._exchange.send(self._step, self._call.finish_timeout)
+        self._stay_in_loop()
+        try:
+            self._flight.answer(self._call)
+        except GivenUp:
+            raise asyncio.CancelledError from None
+        return timed(came, sent)
 
     def _stay_in_loop(self) -> None:
         # A transport whose cleanup fails without a loop hides from us that the task is being destroyed.

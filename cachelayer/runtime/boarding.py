@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
+from dataclasses import replace
 
-from cachelayer.core.effects import Abandoned, Board, Landing, Moment
-from cachelayer.core.flow import no_answer
+from cachelayer.core.ending import no_answer
 from cachelayer.core.model import Asked
 from cachelayer.core.policy import credential_of
 from cachelayer.core.reasons import Reason
+from cachelayer.core.trip import Abandoned, Failed, Landing, Moment, Received, Trip
+from cachelayer.runtime.booking import now
 from cachelayer.runtime.call import Call
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import Exchange
@@ -19,38 +20,33 @@ from cachelayer.runtime.seat import Seat
 
 
 def take_seat(
-    engine: Engine, exchange: Exchange, board: Board, seat: Seat | None, loop: asyncio.AbstractEventLoop | None
+    engine: Engine, exchange: Exchange, trip: Trip, seat: Seat | None, loop: asyncio.AbstractEventLoop | None
 ) -> tuple[Seat, Call]:
     """The seat of a caller, the one he has if he is still aboard, and the call that he may be told to make."""
-    rules, credential = engine.rules, credential_of(board.request)
+    credential, plan = credential_of(exchange.request), trip.plan
     if seat is None or seat.taken:
-        seat = Seat(credential, loop, read_timeout=exchange.read_timeout, hedge_after=rules.hedge_after)
+        seat = Seat(credential, loop, read_timeout=exchange.read_timeout, hedge_after=plan.hedge_after)
 
     def book(sent: bool, served: bool, left: Reason | None) -> None:
         reason = Reason.ABANDONED if sent or left is None else left
-        now = Moment(time.time(), time.monotonic())
-        engine.booking.record(
-            no_answer(
-                board.asked,
-                board.began,
-                now,
-                board.broken,
-                sent=sent,
-                served=served,
-                reason=reason,
-                call=call.begun_as,
-            )
-        )
+        engine.booking.book(no_answer(trip, reason=reason, sent=sent, served=served, call=call.begun_as))
 
-    call = Call(credential, loop, finish_timeout=rules.finish_timeout, hedge_after=rules.hedge_after, book=book)
+    call = Call(credential, loop, finish_timeout=plan.finish_timeout, hedge_after=plan.hedge_after, book=book)
     return seat, call
 
 
-def begin(engine: Engine, call: Call, asked: Asked, now: Moment) -> str | None:
+def begin(engine: Engine, call: Call, asked: Asked) -> str | None:
     """Have the ledger know that a call is about to be sent, unless its outcome is booked already."""
     if not call.is_booked:
-        call.begun_as = engine.booking.begin(asked, now)
+        call.begun_as = engine.booking.begin(asked)
     return call.begun_as
+
+
+def timed(came: Received | Failed, sent: Moment) -> Received | Failed:
+    """What a forward brought, with when it began and how long it took."""
+    if isinstance(came, Failed):
+        return came
+    return replace(came, sent=sent.unix, latency=now().monotonic - sent.monotonic)
 
 
 def flight_of(aboard: Seat | Call | None) -> Flight:

@@ -16,8 +16,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cachelayer.core.effects import Landing
 from cachelayer.core.reasons import Reason
+from cachelayer.core.trip import Landing
 
 if TYPE_CHECKING:
     from cachelayer.runtime.flight import Flight

@@ -3,28 +3,18 @@ flights, leases, the forward."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cachelayer import dialects
-from cachelayer.core.effects import (
-    Begin,
-    Canonicalize,
-    Effect,
-    Keep,
-    LookUp,
-    Now,
-    Price,
-    Read,
-    Record,
-    RecordDurably,
-    Worth,
-)
+from cachelayer.core.effects import Begin, Book, BookDurably, Effect, Judge, Keep, LookUp
 from cachelayer.core.model import Answer, Asked, Reading, Request, Rules, Unkeyed
 from cachelayer.core.reasons import Reason
-from cachelayer.ledger.events import Ledger
+from cachelayer.core.trip import Judgement
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.prices import Prices
-from cachelayer.runtime.booking import Booking, now
+from cachelayer.runtime.booking import Booking
 from cachelayer.runtime.faults import Faults
 from cachelayer.runtime.flights import Flights
 from cachelayer.runtime.keeping import Keeping
@@ -56,43 +46,36 @@ class Engine:
         self.disabled = disabled
         self.faults = Faults(ledger, silent=disabled)
         tier.on_failure = self.faults.book
-        self.keeping = Keeping(tier, rules, self.faults)
-        self.booking = Booking(ledger, prices, tier, self.faults, read=self._read, namespace=rules.keys.namespace)
+        self.keeping = Keeping(tier, self.faults)
+        self.booking = Booking(ledger, prices, tier, self.faults, namespace=rules.keys.namespace)
         self._memo = memo_of(rules.keys)
 
     def perform(self, effect: Effect[Any]) -> Any:
         """The result of an effect that does not wait for others. Never raises for what the effect says never raises."""
         match effect:
-            case Now():
-                return now()
-            case Canonicalize(request):
-                return self._canonicalize(request)
-            case LookUp(asked):
-                return self.keeping.look_up(asked)
-            case Begin(asked, at):
-                return self.booking.begin(asked, at)
-            case Read(asked, answer):
-                return self._read(asked, answer)
-            case Price(asked, reading):
-                return self.booking.price(asked, reading)
-            case Worth(asked, bill):
-                return self.booking.worth(asked, bill)
-            case Keep(asked, answer, reading, bill, latency):
-                reason = self.keeping.keep(asked, answer, reading, bill, latency)
-                self.booking.book_kept(asked, reason, bill.cost)
+            case LookUp(trip):
+                return self.keeping.look_up(trip)
+            case Begin(asked):
+                return self.booking.begin(asked)
+            case Judge(asked, answer):
+                reading = self._read(asked, answer)
+                return Judgement(reading, self.booking.price(asked, reading))
+            case Keep(trip, landing):
+                reason = self.keeping.keep(trip, landing)
+                self.booking.book_kept(trip.asked, reason, landing.judgement.bill.cost)
                 return reason
-            case Record(event):
-                return self.booking.record(event)
-            case RecordDurably(event):
-                return self.booking.record(event, sync=True)
+            case Book(ending):
+                return self.booking.book(ending)
+            case BookDurably(ending):
+                return self.booking.book(ending, sync=True)
         raise TypeError(f"no hand performs {effect!r}")
 
-    def _canonicalize(self, request: Request) -> Asked | Unkeyed:
-        if self.closed:
-            self.late[0] = True
-            return Unkeyed(Reason.CLOSED)
+    def canonicalize(self, read: Callable[[], Request | Reason]) -> Asked | Unkeyed:
+        """Read a request and work out its key; read may say why not. Never raises."""
+        self.late[0] |= self.closed
         try:
-            return self._memo.ask(request)
+            request = read()
+            return Unkeyed(request) if isinstance(request, Reason) else self._memo.ask(request)
         except Exception as error:
             self.fault("work out a key", error)
             return Unkeyed(Reason.INTERNAL_ERROR)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cachelayer.core.effects import Failed, Received
 from cachelayer.core.model import Request
+from cachelayer.core.trip import Failed, Received
 
 Progress = Callable[[bool], None]
 """Called as the forward goes on; True while readers' timers stand still (connecting, sending), False once they run."""

@@ -15,9 +15,20 @@ import time
 import weakref
 from collections.abc import Callable
 
-from cachelayer.core.effects import Abandoned, Arrived, Clearance, Fresh, Landing, Lease, Silent, Stored, TimedOut, Told
 from cachelayer.core.policy import HANDOVER_WAIT
 from cachelayer.core.reasons import Reason
+from cachelayer.core.trip import (
+    Abandoned,
+    Answered,
+    Arrived,
+    Clearance,
+    Landing,
+    Lease,
+    Overtaken,
+    Silent,
+    TimedOut,
+    Told,
+)
 from cachelayer.runtime.call import SLOTS, TICK, Call, GivenUp
 from cachelayer.runtime.seat import Bell, Seat
 
@@ -125,7 +136,7 @@ class Flight:
         self._wake_all()
         self._tell_unwanted()
 
-    def overtake(self, landing: Stored) -> None:
+    def overtake(self, landing: Overtaken) -> None:
         """Another process has stored an answer. It serves all who wait, and the calls under way are late from now on.
         Under the registry's lock."""
         with self.lock:
@@ -333,7 +344,7 @@ class Flight:
 
 
 def _is_good(landing: Landing) -> bool:
-    return isinstance(landing, Stored) or (isinstance(landing, Fresh) and landing.good)
+    return isinstance(landing, Overtaken) or (isinstance(landing, Answered) and landing.is_good)
 
 
 def _serve(call: Call) -> None:

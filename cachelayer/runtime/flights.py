@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from cachelayer.core.effects import Abandoned, Landing, Stored
+from cachelayer.core.trip import Abandoned, Landing, Overtaken
 from cachelayer.machine import forks
 from cachelayer.runtime.call import DEAF, TICK, Call
 from cachelayer.runtime.exit import before_the_end
@@ -41,7 +41,7 @@ class Flights:
         self._lock = _lock
         self._bells: set[Bell] = set()
         self._waiting: list[tuple[set[Call], Callable[[], None]]] = []
-        self.unbooked: deque[Callable[[], None]] = deque()
+        self.unbooked: deque[Callable[[], object]] = deque()
         """Books outcomes of callers who were destroyed with their loop, where nothing could be written down."""
         self._leases = Leases(folder)
         self._waits: dict[str, tuple[float, float]] = {}
@@ -220,7 +220,7 @@ class Flights:
             del self._by_key[flight.key]
         self._let_go(flight, flight.calls)
 
-    def overtake(self, flight: Flight, landing: Stored) -> None:
+    def overtake(self, flight: Flight, landing: Overtaken) -> None:
         """Another process has stored an answer while a flight is silent: it lands with that. Idempotent."""
         with self._lock, flight.lock:
             if flight.landing is None:

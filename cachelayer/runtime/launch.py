@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from cachelayer.core.effects import Landing
+from cachelayer.core.trip import Landing
 from cachelayer.machine.interrupts import start_thread
 from cachelayer.runtime.call import Call
 from cachelayer.runtime.exit import watch_exit

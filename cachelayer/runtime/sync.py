@@ -7,27 +7,28 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from cachelayer.core.effects import (
-    Abandoned,
     Announce,
     Arrival,
     Begin,
     Board,
+    Book,
+    BookDurably,
+    Canonicalize,
     Depart,
+    Disembark,
     Effect,
-    Failed,
-    Landing,
-    Lease,
-    Leave,
     Overtake,
-    Record,
-    RecordDurably,
-    Reply,
     Send,
     TakeLease,
 )
-from cachelayer.core.flow import fly, serve
+from cachelayer.core.flow import fly, serve, watch
+from cachelayer.core.model import Answer, Request
+from cachelayer.core.reasons import Reason
+from cachelayer.core.tables import Situation
+from cachelayer.core.trip import Abandoned, Failed, Landing, Lease, PassThrough, Reply, Trip
 from cachelayer.machine.interrupts import came_from_a_handler
-from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat
+from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat, timed
+from cachelayer.runtime.booking import now
 from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
 from cachelayer.runtime.exchange import SyncExchange
@@ -54,37 +55,64 @@ def drive(flow: Coroutine[Any, Any, T], perform: Callable[[Effect[Any]], Any]) -
             result, error = None, raised
 
 
-def serve_sync(engine: Engine, exchange: SyncExchange) -> Reply:
-    """Answer one request of a blocking client. Raises only KeyboardInterrupt and its like."""
-    hands = _CallerHands(engine, exchange)
-    return drive(serve(exchange.request, engine.rules.operations), hands.perform)
+def serve_sync(engine: Engine, prepare: Callable[[], SyncExchange | Reason]) -> Reply:
+    """Answer one request of a blocking client. Raises only what interrupts the caller: where we fail, he forwards it
+    himself.
+
+    prepare: brings the body into memory and gives the exchange, or the reason why the request cannot be repeated.
+    """
+    began = now()
+    situation = Situation(disabled=engine.disabled, closed=engine.closed)
+    try:
+        return drive(serve(engine.rules, situation, began), _CallerHands(engine, prepare).perform)
+    except Exception as error:
+        engine.fault("serve", error)
+        return PassThrough(Reason.INTERNAL_ERROR, None, began)
+
+
+def watch_pass(
+    engine: Engine, through: PassThrough, status: int | None, answer: Answer | None = None, *, sent: bool = True
+) -> None:
+    """Book a request that was passed through, once its answer is over (flow.watch). Never raises."""
+    drive(watch(through, status, answer, sent=sent), engine.perform)
 
 
 class _CallerHands:
-    def __init__(self, engine: Engine, exchange: SyncExchange) -> None:
-        self._engine, self._exchange = engine, exchange
+    def __init__(self, engine: Engine, prepare: Callable[[], SyncExchange | Reason]) -> None:
+        self._engine, self._prepare = engine, prepare
+        self._exchange: SyncExchange | None = None
         self._seat: Seat | None = None
 
     def perform(self, effect: Effect[Any]) -> Any:
         match effect:
-            case Board():
-                return self._board(effect)
+            case Canonicalize():
+                return self._engine.canonicalize(self._read)
+            case Board(trip):
+                return self._board(trip)
             case Arrival():
                 return flight_of(self._seat).wait(self._seat)  # type: ignore[arg-type]
             case Overtake(landing):
                 return self._engine.flights.overtake(flight_of(self._seat), landing)
-            case Leave():
+            case Disembark():
                 return leave(self._seat)
             case _:
                 return self._engine.perform(effect)
 
-    def _board(self, board: Board) -> None:
-        flights = self._engine.flights
-        self._seat, call = take_seat(self._engine, self._exchange, board, self._seat, None)
+    def _read(self) -> Request | Reason:
+        prepared = self._prepare()
+        if isinstance(prepared, Reason):
+            return prepared
+        self._exchange = prepared
+        return prepared.request
+
+    def _board(self, trip: Trip) -> None:
+        flights, exchange = self._engine.flights, self._exchange
+        assert exchange is not None
+        self._seat, call = take_seat(self._engine, exchange, trip, self._seat, None)
         try:
-            if flights.board(board.asked.key, self._seat, call):
-                hands = _FlightHands(self._engine, self._exchange, call)
-                launch_thread(flights, call, lambda: hands.fly(board))
+            if flights.board(trip.asked.key, self._seat, call):
+                hands = _FlightHands(self._engine, exchange, call)
+                launch_thread(flights, call, lambda: hands.fly(trip))
         except BaseException as error:
             if isinstance(error, Exception) and not came_from_a_handler(error):  # nobody may wait for what never began
                 self._engine.fault("start a flight", error)
@@ -99,9 +127,9 @@ class _FlightHands:
         self._engine, self._exchange, self._call = engine, exchange, call
         self._flight = flight_of(call)
 
-    def fly(self, board: Board) -> Landing:
+    def fly(self, trip: Trip) -> Landing:
         try:
-            return drive(fly(board.asked, board.began, board.broken, self._call.hedge_after), self.perform)
+            return drive(fly(trip), self.perform)
         except GivenUp:
             return Abandoned()
         except BaseException as error:
@@ -113,21 +141,23 @@ class _FlightHands:
                 return self._take_lease()
             case Depart(lease):
                 return self._flight.depart(self._call, lease)
-            case Begin(asked, now):
-                return begin(self._engine, self._call, asked, now)
+            case Begin(asked):
+                return begin(self._engine, self._call, asked)
             case Send():
+                sent = now()
                 came = self._exchange.send(self._step, self._call.finish_timeout)
                 if isinstance(came, Failed) and isinstance(came.error, GivenUp):
                     raise came.error
                 self._flight.answer(self._call)
-                return came
+                return timed(came, sent)
             case Announce(landing):
                 return self._flight.announce(self._call, landing)
-            case Record() | RecordDurably():
-                if self._call.claim():
-                    self._engine.perform(effect)
-                    self._call.is_written = True
-                return None
+            case Book() | BookDurably():
+                if not self._call.claim():
+                    return None
+                booked = self._engine.perform(effect)
+                self._call.is_written = True
+                return booked
             case _:
                 return self._engine.perform(effect)
 

@@ -7,8 +7,8 @@ from urllib.error import URLError
 from urllib.request import HTTPHandler, Request
 from urllib.response import addinfourl
 
-from cachelayer.clients.surface import Passing, Served, ask, is_ours, one_more, served_by
-from cachelayer.core import effects, model
+from cachelayer.clients.surface import OURS, Passing, Served, ask, one_more, served_by
+from cachelayer.core import model, trip
 
 
 class CachedHandler(HTTPHandler):
@@ -18,19 +18,19 @@ class CachedHandler(HTTPHandler):
 
     def http_open(self, req: Request) -> Any:
         match reply := ask(self.engine, lambda: Exchange(self, req)):
-            case effects.PassThrough():
-                with Passing(self.engine, reply) as passing:
+            case trip.PassThrough():
+                with Passing(self.engine, reply, lambda _: True) as passing:
                     came = self.forward(req, req.timeout)
                 passing.book(came.status, came)
                 return response(req, Served(came.status, (*came.headers, *passing.headers), came.body))
-            case effects.Crashed(error, shared):
+            case trip.Crashed(error, shared):
                 raise one_more(error, lambda other: URLError(str(other))) if shared else error
-            case effects.TimedOut():
+            case trip.TimedOut():
                 raise TimeoutError("timed out")
         return response(req, served_by(reply))
 
     def forward(self, req: Request, timeout: Any) -> model.Answer:
-        headers = {name: value for name, value in req.header_items() if not is_ours(name)}
+        headers = {name: value for name, value in req.header_items() if not name.lower().startswith(OURS)}
         copy = Request(req.full_url, req.data, headers, method=req.get_method())
         copy.timeout = timeout
         with super().http_open(copy) as came:
@@ -42,13 +42,13 @@ class Exchange:
         self.handler, self.req, self.read_timeout = handler, req, req.timeout
         self.request = model.Request(req.get_method(), req.full_url, req.header_items(), req.data or b"")
 
-    def send(self, progress: Any, finish_timeout: float) -> effects.Received | effects.Failed:
+    def send(self, progress: Any, finish_timeout: float) -> trip.Received | trip.Failed:
         try:
             progress(False)
             came = self.handler.forward(self.req, max(self.read_timeout, finish_timeout))
-            return effects.Received(came.headers, came.body, came)
+            return trip.Received(came.headers, came.body, came)
         except BaseException as error:
-            return effects.Failed(error, sent=not isinstance(getattr(error, "reason", None), ConnectionRefusedError))
+            return trip.Failed(error, sent=not isinstance(getattr(error, "reason", None), ConnectionRefusedError))
 
 
 def response(req: Request, served: Served) -> Any:

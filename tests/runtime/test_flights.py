@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 import cachelayer
-from cachelayer.core.effects import Abandoned, TimedOut
+from cachelayer.core.trip import Abandoned, TimedOut
 from cachelayer.runtime.call import Call
 from cachelayer.runtime.flight import Flight
 from cachelayer.runtime.flights import flights_of

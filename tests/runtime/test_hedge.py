@@ -313,12 +313,13 @@ def test_a_silent_call_is_overtaken_by_another_processs_answer(kind: str, progra
         async with cache.wrap(httpx.AsyncClient(timeout=100)) as client:
             return await client.post(url, json=body())
 
+    def run(url: str) -> None:
+        answers.append(asyncio.run(ask_async(url)) if kind == "async" else ask(url))
+
+    answers: list[httpx.Response] = []
     with Silent(1) as provider, cachelayer.Cache(path=folder, hedge_after=0.5, drain_timeout=600) as cache:
-        url, answers = provider.url + PATH, list[httpx.Response]()
-        asking: Callable[[], httpx.Response] = (
-            (lambda: asyncio.run(ask_async(url))) if kind == "async" else (lambda: ask(url))
-        )
-        thread = threading.Thread(target=lambda: answers.append(asking()))
+        url = provider.url + PATH
+        thread = threading.Thread(target=run, args=(url,))
         thread.start()
         provider.wait_for_calls(1)
         other = start(program, ASK, folder, url, 1, 1, 0.5)
