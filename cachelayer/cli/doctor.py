@@ -146,7 +146,7 @@ def _versions() -> Iterator[Check]:
 
 
 def _settings(settings: Settings, path: Path | None) -> Iterator[Check]:
-    from cachelayer.settings import source_of, unknown_variables
+    from cachelayer.settings.sources import source_of, unknown_variables
 
     # Values are shown: none of these settings is a secret.
     for name in type(settings).model_fields:
@@ -155,7 +155,7 @@ def _settings(settings: Settings, path: Path | None) -> Iterator[Check]:
             yield Check(
                 f"setting {name}", "ok", f"{getattr(settings, name)} (from {source.removeprefix('the variable ')})"
             )
-    for variable, meant in unknown_variables().items():
+    for variable, meant in unknown_variables(type(settings).model_fields).items():
         names = ", ".join(type(settings).model_fields)
         remedy = f"write {meant}, or unset it" if meant else f"unset it; the settings are {names}"
         yield Check("variable", "warn", f"{variable} is no setting and is ignored", remedy)

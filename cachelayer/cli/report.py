@@ -78,7 +78,7 @@ def seconds(text: str) -> float:
     """A duration as settings spell it. Raises Failure."""
     from pydantic import TypeAdapter, ValidationError
 
-    from cachelayer.settings import Duration
+    from cachelayer.settings.kinds import Duration
 
     try:
         return float(TypeAdapter(Duration).validate_python(text))

@@ -22,6 +22,7 @@ from cachelayer.core.model import Asked, Cost, Event, Outcome
 from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.lines import Evicted, Fault, NotKept, encode_begun, sealed
 from cachelayer.ledger.lines import encode as line
+from cachelayer.stores.base import Given, Parcel
 from cachelayer.stores.local import open_local
 
 NEXT = Path(__file__).with_name("next")
@@ -72,7 +73,8 @@ def write_store(folder: Path) -> None:
     store = open_local(folder, size_limit=10_000_000, clock=lambda: 1_790_000_000.0)
     for name, (entry, blobs) in entries().items():
         canonical = b'{"prompt":"%s"}' % name.encode()
-        store.put(entry.key, encode(entry), blobs, canonical=canonical, expires=entry.expires)
+        parcel = Parcel(entry.key, encode(entry), Given(blobs, canonical))
+        assert store.put(parcel, expires=entry.expires)
     store.close()
 
 
