@@ -16,7 +16,7 @@ def purge(folder: Path, key: str | None) -> list[str]:
     # Without a bound: the folder may be in use with a larger size_limit than the settings here say, and opening it
     # with a smaller one would evict what nobody asked to purge.
     with closing(open_local(folder, size_limit=2**62)) as store:
-        keys = [there for there, _ in store.scan()] if key is None else [key]
-        gone = [one for one in keys if store.delete(one)]
+        gone = [head.key for head in store.heads("" if key is None else key)]
+        store.delete(gone)
         store.maintain()  # older copies in the write-ahead log go too
     return gone

@@ -48,7 +48,7 @@ def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
     """What a request asks for, with its key; or why it gets none. Never raises, never reads beyond the request.
 
     Takes time linear in the size of the body. Nothing of the answer is known here: whether it may be kept is
-    ``read``'s word, and ``Asked.refusal`` names the requests whose answers never may.
+    ``read``'s word, and ``Asked.never_cached`` names the requests whose answers never may.
     """
     target = target_of(request.url) if request.method == "POST" else None
     if target is None:

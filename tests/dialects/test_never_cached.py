@@ -103,20 +103,20 @@ def shown(asking: Request) -> str:
 
 @pytest.mark.parametrize("asking", STATEFUL, ids=shown)
 def test_stateful(asking: Request) -> None:
-    assert asked(asking).refusal == "stateful"
+    assert asked(asking).never_cached == "stateful"
 
 
 @pytest.mark.parametrize("asking", UNKNOWN, ids=shown)
 def test_reference_of_unknown_content(asking: Request) -> None:
-    assert asked(asking).refusal == "reference-unknown"
+    assert asked(asking).never_cached == "reference-unknown"
 
 
 @pytest.mark.parametrize("asking", KEPT, ids=shown)
 def test_nothing_to_refuse(asking: Request) -> None:
-    assert asked(asking).refusal is None
+    assert asked(asking).never_cached is None
 
 
 def test_ignoring_a_field_does_not_lift_its_refusal() -> None:
     rules = KeyRules(ignore=("body:tools", "body:contents"))
-    assert asked(STATEFUL[0], rules).refusal == "stateful"
-    assert asked(UNKNOWN[0], rules).refusal == "reference-unknown"
+    assert asked(STATEFUL[0], rules).never_cached == "stateful"
+    assert asked(UNKNOWN[0], rules).never_cached == "reference-unknown"

@@ -141,7 +141,7 @@ def test_facts_of_a_gemini_request() -> None:
         KeyRules(namespace="n"),
     )
     assert (got.count, got.size, got.quality, got.tier, got.references) == (3, "2K", None, "flex", 2)
-    assert (got.namespace, got.refusal, got.normalized) == ("n", None, ("crlf", "strip"))
+    assert (got.namespace, got.never_cached, got.normalized) == ("n", None, ("crlf", "strip"))
 
 
 def test_facts_of_an_openai_request() -> None:
@@ -158,7 +158,7 @@ def test_facts_of_an_openai_request() -> None:
         )
     )
     assert (got.count, got.size, got.quality, got.tier, got.references) == (4, "1536x1024", "high", "priority", 3)
-    assert (got.model, got.refusal, got.normalized, got.stream) == ("", None, ("nfc",), False)
+    assert (got.model, got.never_cached, got.normalized, got.stream) == ("", None, ("nfc",), False)
 
 
 def test_images_of_one_name_are_all_counted() -> None:

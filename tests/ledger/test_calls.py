@@ -31,7 +31,7 @@ ASKED = Asked(
     namespace="default",
     count=1,
     stream=False,
-    refusal=None,
+    never_cached=None,
     size="2K",
 )
 
