@@ -26,7 +26,7 @@ from pathlib import Path
 
 from cachelayer.core.model import Cost, Event, Outcome
 from cachelayer.ledger import reports
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.lines import encode
 from cachelayer.ledger.locks import fold_alone
 from cachelayer.machine.sqlite import inside_sqlite

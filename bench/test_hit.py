@@ -17,6 +17,7 @@ import cachelayer
 from bench.conftest import faults_each
 from cachelayer.core.entry import decode
 from cachelayer.runtime.body import body_of
+from cachelayer.stores.base import Parcel
 
 URL = "http://provider.example/v1/images/generations"
 BODY: dict[str, Any] = {"model": "gpt-image-2", "prompt": "a lighthouse at dusk", "size": "1024x1024"}
@@ -78,9 +79,12 @@ def test_body_cachelayer_checked_and_rebuilt(
 ) -> None:
     tier = cache._engine.tier
     assert tier.store is not None
-    (entry,) = (decode(record) for _, record in tier.store.scan())
-    assert benchmark(lambda: body_of(entry, tier.read_blob)) == answer
-    benchmark.extra_info["faults"] = faults_each(lambda: body_of(entry, tier.read_blob))
+    (head,) = tier.store.heads()
+    parcel = tier.fetch(head.key)
+    assert isinstance(parcel, Parcel)
+    entry = decode(parcel.record)
+    assert benchmark(lambda: body_of(entry, parcel.contents.pour)) == answer
+    benchmark.extra_info["faults"] = faults_each(lambda: body_of(entry, parcel.contents.pour))
 
 
 @pytest.mark.benchmark(group="hit: 2 MB image, OpenAI SDK")

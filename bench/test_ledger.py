@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cachelayer.core.model import Asked, Cost, Event, Outcome
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.lines import encode
 from cachelayer.ledger.reports import totals
 

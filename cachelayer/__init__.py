@@ -4,9 +4,10 @@ import cachelayer
 client = cachelayer.wrap(OpenAI())
 """
 
-from cachelayer.cache import Cache, Difference, Explanation, wrap
+from cachelayer.cache import Cache, wrap
 from cachelayer.core.errors import CachelayerError, ConfigError
 from cachelayer.core.model import Outcome, Request
+from cachelayer.questions import Difference, Explanation
 
 __version__ = "0.1.0"
 

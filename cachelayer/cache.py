@@ -1,4 +1,4 @@
-"""Cache: the object a user makes. It opens the rooms, hands them to the runtime, and answers questions about them.
+"""Cache: the object a user makes. It opens the rooms, hands them to the runtime, wraps clients, and closes.
 
 The rooms are imported when a Cache is made: a program that imports cachelayer and makes none does not wait for them.
 """
@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
+from cachelayer import questions
 from cachelayer.core.errors import ConfigError
-from cachelayer.core.model import Asked, Request, Unkeyed
+from cachelayer.core.model import Request
+from cachelayer.questions import Difference, Explanation
 from cachelayer.runtime.log import logger
 
 if TYPE_CHECKING:
@@ -23,34 +22,10 @@ if TYPE_CHECKING:
     from cachelayer.runtime.flights import Flights
     from cachelayer.runtime.tier import Tier
     from cachelayer.settings import Settings
+    from cachelayer.settings.given import Given
     from cachelayer.stores.base import Store
 
 C = TypeVar("C")
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What cachelayer makes of a request."""
-
-    key: str | None
-    """None when the request gets none; `reason` says why."""
-    operation: str | None
-    model: str
-    fields: dict[str, Any]
-    """The canonical request, readable."""
-    canonical: bytes
-    """The bytes that are hashed."""
-    reason: str | None
-    """Why this request is not cached, None when it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One field in which two canonical requests differ; None where one has no such field."""
-
-    field: str
-    a: Any
-    b: Any
 
 
 class Cache:
@@ -64,67 +39,22 @@ class Cache:
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
-        *,
-        size_limit: int | str | None = None,
-        ttl: float | str | None = None,
-        namespace: str | None = None,
-        operations: Iterable[str] | None = None,
-        normalize: str | None = None,
-        prices: Mapping[str, str | int | Decimal | Mapping[str, Any]] | None = None,
-        pools: Iterable[Iterable[str]] | None = None,
-        ignore: Iterable[str] | None = None,
-        max_body: int | str | None = None,
-        finish_timeout: float | str | None = None,
-        hedge_after: float | str | None = None,
-        drain_timeout: float | str | None = None,
-        drain_on_sigterm: bool | None = None,
-        disabled: bool | None = None,
+        **settings: Unpack[Given],
     ) -> None:
-        """
-        path: folder of store and ledger; default: the user's cache folder.
-        size_limit: what the folder may take on disk besides the ledger ("10GB", "500MiB", or bytes); docs/storage.md.
-        ttl: how long an entry is served (seconds, or "1h", "30d"); default: until it is evicted.
-        namespace: a wall; entries of one are invisible to another.
-        operations: what is cached, of "image", "text", "embedding".
-        normalize: "prompt", "exact" or "loose" (docs/key-spec.md).
-        prices: your own prices per image in USD, by host (docs/savings.md).
-        pools: groups of scopes whose entries answer each other's requests; a first "name:NAME" names the group.
-        ignore: fields that do not count: "header:x-job-id", "query:NAME", "body:trace.id".
-        max_body: a larger request body is forwarded unread.
-        finish_timeout: how long a flight goes on after its last caller has left.
-        hedge_after: how long a provider may be silent before one of those who wait makes a call of his own.
-        drain_timeout: how long close() and the end of the program wait for flights.
-        drain_on_sigterm: wait for flights at SIGTERM too, unless the program has a handler of its own.
-        disabled: everything passes through, nothing is opened.
-        """
+        """path: folder of store and ledger; by default the user's cache folder. settings: docs/settings.md."""
         from cachelayer.runtime import exit as program_end
-        from cachelayer.settings import load_settings, source_of
+        from cachelayer.settings import load_settings
+        from cachelayer.settings.sources import source_of
         from cachelayer.stores.place import Place
 
-        self.settings: Settings = load_settings(
-            path=path,
-            size_limit=size_limit,
-            ttl=ttl,
-            namespace=namespace,
-            operations=operations,
-            normalize=normalize,
-            prices=prices,
-            pools=pools,
-            ignore=ignore,
-            max_body=max_body,
-            finish_timeout=finish_timeout,
-            hedge_after=hedge_after,
-            drain_timeout=drain_timeout,
-            drain_on_sigterm=drain_on_sigterm,
-            disabled=disabled,
-        )
+        self.settings: Settings = load_settings(path=path, **settings)
         self._place = Place(self.settings.path)
         self.path = self._place.path
         self.drain_timeout = self.settings.drain_timeout
         try:
             self._engine = self._open()
         except ConfigError as error:  # of a price; whoever reads prices does not know where they come from
-            source = source_of("prices", () if prices is None else ("prices",))
+            source = source_of("prices", () if settings.get("prices") is None else ("prices",))
             raise ConfigError(f"{error} (from {source})") from None
         self._closed = False
         if self.settings.drain_on_sigterm and not self.settings.disabled:
@@ -209,63 +139,18 @@ class Cache:
         Raises CachelayerError when ledger or store cannot be read, and when outcomes can be kept nowhere: there are no
         totals then, and zeros would be a lie.
         """
-        from cachelayer.core.errors import LedgerError
-        from cachelayer.machine.interrupts import undisturbed
-        from cachelayer.stores.place import NOWHERE
-
-        self._engine.flights.sweep()
-        if self._engine.folder == NOWHERE and not self.settings.disabled:
-            raise LedgerError("this program's outcomes are lost: neither its cache folder nor a temporary one is there")
-
-        def read() -> Stats:
-            from cachelayer.ledger.reports import totals  # here: an interrupted import leaves Python's own lock held
-
-            sizes = self._sizes()  # first: a store of a newer version is not to be touched, its ledger neither
-            return totals(self._engine.ledger, store_sizes=sizes)
-
-        try:
-            return undisturbed(read)
-        except LedgerError:
-            # Damage found by reading has been moved aside; what is left can be read.
-            return undisturbed(read)
-
-    def _sizes(self) -> tuple[int, int, int]:
-        from cachelayer.stores.local import sizes_in
-
-        store = self._engine.tier.store
-        if store is not None and not self._closed:
-            return store.sizes()
-        if store is None and self._engine.folder != self.path:
-            return 0, 0, 0  # not there, and the outcomes are this process's own
-        return sizes_in(self.path)
+        return questions.stats(self._engine, self.path)
 
     def explain(self, request: Request) -> Explanation:
         """What the cache makes of a request, without sending it."""
-        from cachelayer import dialects
-        from cachelayer.core import canon
-        from cachelayer.core.policy import bypass_reason
-
-        rules = self._engine.rules
-        asked = dialects.ask(request, rules.keys)
-        reason = bypass_reason(asked, rules.operations)
-        if isinstance(asked, Unkeyed):
-            return Explanation(None, None, asked.model, {}, b"", reason)
-        return Explanation(asked.key, asked.operation, asked.model, canon.fields(asked), asked.canonical, reason)
+        return questions.explain(request, self._engine.rules)
 
     def diff(self, a: Request, b: Request) -> list[Difference]:
         """The fields in which two requests differ, as far as their keys go; empty when they share a key.
 
         Raises ValueError when one of them gets no key.
         """
-        from cachelayer import dialects
-        from cachelayer.core import canon
-
-        asked = [dialects.ask(request, self._engine.rules.keys) for request in (a, b)]
-        for name, one in zip("ab", asked, strict=True):
-            if isinstance(one, Unkeyed):
-                raise ValueError(f"request {name} gets no key: {one.reason}")
-        first, second = (one for one in asked if isinstance(one, Asked))
-        return [Difference(*difference) for difference in canon.differences(first, second)]
+        return questions.diff(a, b, self._engine.rules)
 
     def close(self) -> None:
         """Wait drain_timeout for flights, then let go of files. Later calls are BYPASS. Idempotent.

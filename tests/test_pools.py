@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 import cachelayer
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.simulator import Simulator
 from tests.asking import PATH, body
 from tests.conftest import Program, finish

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 import cachelayer
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import groups
 from cachelayer.simulator import Simulator
 from cachelayer.simulator.render import render

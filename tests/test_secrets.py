@@ -27,7 +27,7 @@ from google import genai
 from google.genai import types
 
 import cachelayer
-from cachelayer.cache import Difference
+from cachelayer.questions import Difference
 from cachelayer.simulator import Simulator
 from tests.asking import GEMINI_PATH, PATH, body, gemini_body
 
@@ -371,7 +371,7 @@ def test_no_command_shows_a_secret(roamed: tuple[cachelayer.Cache, Simulator], f
     (tmp_path / "other.json").write_text(json.dumps(other))
     store = cache._engine.tier.store
     assert store is not None
-    keys = [key for key, _ in store.scan()]
+    keys = [head.key for head in store.heads()]
     assert len(keys) > 5
     for arguments in [
         ("report",),

@@ -75,7 +75,7 @@ def test_what_cannot_be_measured_is_not_zero(damage: str, folder: Path, simulato
         (folder / "entries" / "cache.db").write_bytes(b"garbage" * 3000)
     elif damage == "foreign":
         with sqlite3.connect(folder / "entries" / "cache.db") as database:
-            database.execute("CREATE TABLE planted (x)")
+            database.execute("CREATE TRIGGER planted AFTER INSERT ON Cache BEGIN SELECT 1; END")
         database.close()
     else:
         (folder / "format").write_text("cachelayer store 2\n")

@@ -39,5 +39,5 @@ def request_of(path: Path | None, prefix: str) -> Asked:
         namespace=fields["namespace"],
         count=count,
         stream=fields["response"] != "json",
-        refusal=None,
+        never_cached=None,
     )

@@ -27,8 +27,8 @@ from cachelayer.cli.screen import console, print_json
 from cachelayer.cli.tables import show_grid
 from cachelayer.core.errors import ConfigError, LedgerError, NewerFormat, NotAStore, StoreError
 from cachelayer.core.reasons import Reason
-from cachelayer.ledger import reports, table
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger import database, reports
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.machine.sqlite import ERRORS, inside_sqlite
 from cachelayer.stores.local.folder import prepare
@@ -146,7 +146,7 @@ def _versions() -> Iterator[Check]:
 
 
 def _settings(settings: Settings, path: Path | None) -> Iterator[Check]:
-    from cachelayer.settings import source_of, unknown_variables
+    from cachelayer.settings.sources import source_of, unknown_variables
 
     # Values are shown: none of these settings is a secret.
     for name in type(settings).model_fields:
@@ -155,7 +155,7 @@ def _settings(settings: Settings, path: Path | None) -> Iterator[Check]:
             yield Check(
                 f"setting {name}", "ok", f"{getattr(settings, name)} (from {source.removeprefix('the variable ')})"
             )
-    for variable, meant in unknown_variables().items():
+    for variable, meant in unknown_variables(type(settings).model_fields).items():
         names = ", ".join(type(settings).model_fields)
         remedy = f"write {meant}, or unset it" if meant else f"unset it; the settings are {names}"
         yield Check("variable", "warn", f"{variable} is no setting and is ignored", remedy)
@@ -280,10 +280,10 @@ def _database_fault(file: Path) -> str | None:
     if not file.exists() or not file.stat().st_size:
         return None
     try:
-        with inside_sqlite, closing(table.connect(file, "ro", 5)) as database:
-            table.check_schema(database)
-            (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except (*ERRORS, OSError, table.Unreadable) as error:
+        with inside_sqlite, closing(database.connect(file, "ro", 5)) as opened:
+            database.check_schema(opened)
+            (result,) = opened.execute("PRAGMA quick_check(1)").fetchone()
+    except (*ERRORS, OSError, database.Unreadable) as error:
         return str(error)
     return None if result == "ok" else str(result)
 

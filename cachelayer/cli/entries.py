@@ -16,7 +16,7 @@ from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, note, print_json
 from cachelayer.cli.tables import Column, show_grid, show_table
 from cachelayer.core import canon
-from cachelayer.core.entry import Broken, Entry, read_body
+from cachelayer.core.entry import Broken, Entry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,7 +75,7 @@ def show(path: Path | None, prefix: str, *, save: Path | None, as_json: bool) ->
         canonical = reader.canonical(key)
         request = None if canonical is None else canon.fields(canonical)
         saved = [] if save is None else _save(reader, entry, save.expanduser())
-        times = reader.times(key)
+        head = reader.head(key)
     document = {
         "key": key,
         **_facts(entry),
@@ -83,7 +83,7 @@ def show(path: Path | None, prefix: str, *, save: Path | None, as_json: bool) ->
         "status": entry.status,
         "headers": [list(pair) for pair in entry.headers],
         "expires": entry.expires,
-        "last_use": times[1] if times else None,
+        "last_use": None if head is None else head.used,
         "pricing": entry.cost.pricing,
         "pricing_reason": entry.cost.reason,
         "latency": entry.latency,
@@ -151,7 +151,7 @@ def _moment(at: float | None) -> str:
 def _save(reader: Reader, entry: Entry, folder: Path) -> list[Path]:
     """Write the images, verified, and never over a file that is there."""
     try:
-        images = images_of(entry, read_body(entry, reader.blob))
+        images = images_of(entry, reader.body(entry))
     except Broken as damage:
         raise Failure(f"the entry {entry.key[:SHORT]} is damaged: {damage}") from None
     if not images:

@@ -35,7 +35,7 @@ def _asked(entry: Entry, dialect: str) -> Asked:
         namespace=entry.namespace,
         count=entry.count,
         stream=False,
-        refusal=None,
+        never_cached=None,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from pathlib import Path
 
 from cachelayer.cli.failure import FOUND, USAGE, Failure
@@ -11,6 +10,7 @@ from cachelayer.cli.format import number, size, visible
 from cachelayer.cli.places import existing_folder
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import print_json
+from cachelayer.upkeep import purge
 
 
 def run(path: Path | None, prefix: str | None, *, yes: bool, as_json: bool) -> None:
@@ -25,7 +25,7 @@ def run(path: Path | None, prefix: str | None, *, yes: bool, as_json: bool) -> N
         if key is not None:
             what = f"the entry {key}" + ("" if entry is None else f" of {visible(entry.model)}")
         _ask(what)
-    gone = delete(folder, key)
+    gone = purge(folder, key)
     if key is not None and not gone:
         raise Failure(f"no entry has the key {key}", FOUND)
     if as_json:
@@ -33,19 +33,6 @@ def run(path: Path | None, prefix: str | None, *, yes: bool, as_json: bool) -> N
     else:
         what = number(len(gone), "entry", "entries") if key is None else key
         print(f"purged {what}; the ledger keeps its figures, which hold no prompt and no image")
-
-
-def delete(folder: Path, key: str | None) -> list[str]:
-    """Delete one entry, or all of them where key is None; the keys of those that were there."""
-    from cachelayer.stores.local import open_local
-
-    # Without a bound: the folder may be in use with a larger size_limit than the settings here say, and opening it
-    # with a smaller one would evict what nobody asked to purge.
-    with closing(open_local(folder, size_limit=2**62)) as store:
-        keys = [there for there, _ in store.scan()] if key is None else [key]
-        gone = [one for one in keys if store.delete(one)]
-        store.maintain()  # older copies in the write-ahead log go too
-    return gone
 
 
 def _ask(what: str) -> None:

@@ -17,7 +17,7 @@ from cachelayer.cli.tables import Column, show_grid, show_place, show_table
 from cachelayer.core.errors import LedgerError, NewerFormat, StoreError
 from cachelayer.core.reasons import meaning_of, remedy_of
 from cachelayer.ledger import reports
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.own_prices import as_argument, as_toml
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def seconds(text: str) -> float:
     """A duration as settings spell it. Raises Failure."""
     from pydantic import TypeAdapter, ValidationError
 
-    from cachelayer.settings import Duration
+    from cachelayer.settings.kinds import Duration
 
     try:
         return float(TypeAdapter(Duration).validate_python(text))

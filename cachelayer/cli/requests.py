@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ from cachelayer.cli.places import settings_for
 from cachelayer.cli.screen import console, print_json
 from cachelayer.core import canon
 from cachelayer.core.model import Asked, Request, Unkeyed
-from cachelayer.core.policy import bypass_reason
 from cachelayer.core.reasons import meaning_of, remedy_of
+from cachelayer.questions import Difference, Explanation, differences, explanation
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,18 +39,25 @@ class _Subject:
 
     name: str
     asked: Asked | Unkeyed
-    reason: str | None
-    """Why it is never answered from the cache, None when it may be."""
+    told: Explanation
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is never answered from the cache, None when it may be."""
+        return self.told.reason
 
 
 def explain(path: Path | None, name: str, *, as_json: bool) -> None:
     """`cachelayer explain`."""
     subject = _subject(path, name)
-    asked = subject.asked
-    key, operation = (None, None) if isinstance(asked, Unkeyed) else (asked.key, asked.operation)
-    fields = {} if isinstance(asked, Unkeyed) else canon.fields(asked)
+    told = subject.told
     if as_json:
-        document: dict[str, Any] = {"key": key, "operation": operation, "model": asked.model, "fields": fields}
+        document: dict[str, Any] = {
+            "key": told.key,
+            "operation": told.operation,
+            "model": told.model,
+            "fields": told.fields,
+        }
         if subject.reason is not None:
             document["reason"] = subject.reason
         print_json(document)
@@ -60,13 +67,13 @@ def explain(path: Path | None, name: str, *, as_json: bool) -> None:
     screen = console()
     if subject.reason is not None:
         screen.print(Text(f"Not cached: {_because(subject.reason)}"))
-    if key is not None:
-        screen.print(Text(f"Key        {key}"), soft_wrap=True)
-        screen.print(Text(f"Operation  {operation}"))
-        screen.print(Text(f"Model      {visible(asked.model)}"))
+    if told.key is not None:
+        screen.print(Text(f"Key        {told.key}"), soft_wrap=True)
+        screen.print(Text(f"Operation  {told.operation}"))
+        screen.print(Text(f"Model      {visible(told.model)}"))
         screen.print()
-        screen.print(Text(json_text(fields)), soft_wrap=True)
-        _advise(screen, fields)
+        screen.print(Text(json_text(told.fields)), soft_wrap=True)
+        _advise(screen, told.fields)
 
 
 def diff(path: Path | None, one: str, other: str, *, as_json: bool) -> None:
@@ -80,20 +87,20 @@ def diff(path: Path | None, one: str, other: str, *, as_json: bool) -> None:
                 USAGE,
             )
     a, b = (subject.asked for subject in subjects if isinstance(subject.asked, Asked))
-    same, differences = a.key == b.key, canon.differences(a, b)
+    same, found = a.key == b.key, differences(a, b)
     reason = next((subject.reason for subject in subjects if subject.reason is not None), None)
     if as_json:
         print_json(
             {
                 "same": same,
                 "reason": reason,
-                "differences": [{"field": field, "a": left, "b": right} for field, left, right in differences],
+                "differences": [asdict(difference) for difference in found],
             }
         )
         return
     screen = console()
     screen.print(("Same key" if same else "Two keys") + _so(same, subjects))
-    _show_differences(screen, a, b, differences)
+    _show_differences(screen, a, b, found)
 
 
 def _so(same: bool, subjects: list[_Subject]) -> str:
@@ -107,20 +114,20 @@ def _so(same: bool, subjects: list[_Subject]) -> str:
     return f"; {never}."
 
 
-def _show_differences(screen: Console, a: Asked, b: Asked, differences: list[tuple[str, Any, Any]]) -> None:
+def _show_differences(screen: Console, a: Asked, b: Asked, found: list[Difference]) -> None:
     from rich.text import Text
 
-    for field, left, right in differences:
+    for difference in found:
         screen.print()
-        screen.print(Text(visible(field), style="bold"), soft_wrap=True)
-        if left is None and right is None:
+        screen.print(Text(visible(difference.field), style="bold"), soft_wrap=True)
+        if difference.a is None and difference.b is None:
             screen.print("  null in one, absent in the other")
             continue
-        for name, value in (("a", left), ("b", right)):
+        for name, value in (("a", difference.a), ("b", difference.b)):
             shown = "(absent)" if value is None else json.dumps(value, ensure_ascii=False)
             screen.print(Text(f"  {name}: {visible(shown)}"), soft_wrap=True)
     # A rule says in the key that it took something out: it unites requests that both have the header, and no others.
-    both = [field for field, left, right in differences if left is not None and right is not None]
+    both = [difference.field for difference in found if difference.a is not None and difference.b is not None]
     rules = dict.fromkeys(rule for field in both for asked in (a, b) for rule in _rules_for(field, canon.fields(asked)))
     _say_rules(screen, list(rules))
 
@@ -172,7 +179,7 @@ def _subject(path: Path | None, name: str) -> _Subject:
         asked = request_of(path, name)
     else:
         asked = ask(read_request(name), rules.keys)
-    return _Subject(name, asked, bypass_reason(asked, rules.operations))
+    return _Subject(name, asked, explanation(asked, rules))
 
 
 def read_request(file: str) -> Request:

@@ -18,7 +18,7 @@ from cachelayer.clients.hold import Hold
 from cachelayer.clients.httpx_answer import pairs, passed, response_of
 from cachelayer.clients.httpx_streams import piece_stream
 from cachelayer.clients.httpx_timer import AsyncReadTimeout, SyncReadTimeout, Told, tells_when_it_waits
-from cachelayer.clients.surface import Passing, ask, ask_async, is_ours
+from cachelayer.clients.surface import OURS, Passing, ask, ask_async
 from cachelayer.core.model import Answer, Request
 from cachelayer.core.reasons import Reason
 from cachelayer.core.trip import Failed, PassThrough, Received
@@ -110,7 +110,7 @@ def _for_the_provider(module: ModuleType, request: Any) -> Any:
     A copy where there is such a header: the client builds a redirect from the request that is the user's.
     """
     raw = request.headers.raw
-    theirs = [pair for pair in raw if not is_ours(pair[0].decode("latin-1"))]
+    theirs = [pair for pair in raw if not pair[0].lower().startswith(_OURS)]
     if len(theirs) == len(raw):
         return request
     copy = module.Request(
@@ -121,6 +121,7 @@ def _for_the_provider(module: ModuleType, request: Any) -> Any:
     return copy
 
 
+_OURS = OURS.encode()
 _LARGE = 6
 """Digits of a length. To read a form of 100 kB, or to work out its key, takes longer than a thread and back."""
 _DIGITS = 18

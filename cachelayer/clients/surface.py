@@ -31,9 +31,9 @@ from cachelayer.runtime.sync import serve_sync, watch_pass
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
-def is_ours(request_header: str) -> bool:
-    """Whether a request header is said to cachelayer alone. No provider may get it, whatever becomes of the request."""
-    return request_header.lower().startswith("x-cachelayer-")
+OURS = "x-cachelayer-"
+"""How the names of request headers begin that are said to cachelayer alone, in any case of letters. No provider may get
+them, whatever becomes of the request."""
 
 
 def ask(engine: Engine, prepare: Callable[[], SyncExchange | Reason]) -> Reply:

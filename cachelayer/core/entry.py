@@ -174,23 +174,29 @@ def join(template: tuple[Text | BlobRef, ...], blobs: Mapping[str, bytes]) -> by
     )
 
 
-ReadBlob = Callable[[str, memoryview, int], int | None]
-"""(digest, buffer, start): fill the buffer with the blob's bytes from start on; how many there were, fewer than the
-buffer takes only where the blob ends. None: there is no such blob."""
+Version = bytes
+"""Names exactly what a store holds under a key, by whatever the store tells two of them apart."""
 
-_PIECE = 49_152
-"""Bytes encoded at a time: a multiple of three, so that base64 has no seams, and small enough for its text to need no
-fresh memory from the system."""
+Take = Callable[[memoryview], bool]
+"""Given the next piece of a blob; False: no more is wanted."""
+Pour = Callable[[str, memoryview, Take], bool | None]
+"""(digest, buffer, take): hand a blob to ``take``, piece by piece through the buffer, each but the last as large as the
+buffer. Not True: there is no such blob."""
+
+PIECE = 192 * 1024
+"""Bytes of a buffer that serves well: a multiple of three, so that base64 has no seams, and small enough for a piece to
+be in the processor's cache still when it is checked and encoded (PERF-FACTS)."""
 
 
-def rebuild(entry: Entry, read: ReadBlob, buffer: memoryview) -> bytes:
+def rebuild(entry: Entry, pour: Pour, buffer: memoryview) -> bytes:
     """Rebuild the body in one allocation, checking size and checksum of each blob on its way through the buffer.
 
-    A blob that the buffer does not take goes through in pieces. buffer: at least 4 bytes. Raises Broken when a blob is
-    missing or not what it was; nothing is handed out before all of them are checked.
+    buffer: at least 3 bytes. Raises Broken when a blob is missing or not what it was; nothing is handed out before all
+    of them are checked.
     """
     if all(isinstance(piece, Text) for piece in entry.template):
         return join(entry.template, {})
+    buffer = buffer[: len(buffer) // 3 * 3]
     out = io.BytesIO()
     if entry.body_size:
         # To its full size first: growing as it is written to, it would touch new memory again and again (PERF-FACTS).
@@ -200,62 +206,32 @@ def rebuild(entry: Entry, read: ReadBlob, buffer: memoryview) -> bytes:
     for piece in entry.template:
         if isinstance(piece, Text):
             out.write(piece.data)
-        elif piece.size < len(buffer):
-            _copy_whole(piece, read, buffer, out)
         else:
-            _copy_in_pieces(piece, read, buffer, out)
+            _copy(piece, pour, buffer, out)
     return out.getvalue()
 
 
-def _copy_whole(ref: BlobRef, read: ReadBlob, buffer: memoryview, out: io.BytesIO) -> None:
-    size = read(ref.digest, buffer[: ref.size + 1], 0)  # one byte more would show
-    if size is None:
+def _copy(ref: BlobRef, pour: Pour, buffer: memoryview, out: io.BytesIO) -> None:
+    checksum, left = xxhash.xxh3_64(), ref.size
+
+    def take(piece: memoryview) -> bool:
+        nonlocal left
+        left -= len(piece)
+        if left < 0:
+            return False
+        checksum.update(piece)
+        out.write(pybase64.b64encode(piece) if ref.base64 else piece)
+        return True
+
+    if not pour(ref.digest, buffer, take):
         raise Broken(f"blob {ref.digest[:12]} is missing")
-    data = buffer[:size]
-    if size != ref.size or xxhash.xxh3_64_intdigest(data) != ref.xxh3:
-        raise Broken(f"blob {ref.digest[:12]} is damaged")
-    _spell(ref, data, out)
-
-
-def _copy_in_pieces(ref: BlobRef, read: ReadBlob, buffer: memoryview, out: io.BytesIO) -> None:
-    buffer = buffer[: len(buffer) // 3 * 3]
-    checksum, position = xxhash.xxh3_64(), 0
-    while True:
-        size = read(ref.digest, buffer, position)
-        if size is None:
-            raise Broken(f"blob {ref.digest[:12]} is missing")
-        position += size
-        if position > ref.size:
-            break
-        checksum.update(buffer[:size])
-        _spell(ref, buffer[:size], out)
-        if size < len(buffer):
-            break
-    if position != ref.size or checksum.intdigest() != ref.xxh3:
+    if left or checksum.intdigest() != ref.xxh3:
         raise Broken(f"blob {ref.digest[:12]} is damaged")
 
 
-def _spell(ref: BlobRef, data: memoryview, out: io.BytesIO) -> None:
-    if not ref.base64:
-        out.write(data)
-        return
-    for start in range(0, len(data), _PIECE):
-        out.write(pybase64.b64encode(data[start : start + _PIECE]))
-
-
-def read_body(entry: Entry, blob: Callable[[str], bytes | None]) -> bytes:
-    """As rebuild(), from blobs that are in memory anyway. Each is asked for once."""
-    found: dict[str, bytes | None] = {}
-
-    def read(digest: str, buffer: memoryview, start: int) -> int | None:
-        data = found[digest] = found[digest] if digest in found else blob(digest)
-        if data is None:
-            return None
-        piece = data[start : start + len(buffer)]
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    return rebuild(entry, read, memoryview(bytearray(_PIECE)))
+def read_body(entry: Entry, pour: Pour) -> bytes:
+    """As rebuild(), through a buffer of its own."""
+    return rebuild(entry, pour, memoryview(bytearray(PIECE)))
 
 
 def encode(entry: Entry) -> bytes:

@@ -130,7 +130,7 @@ class Asked:
     count: int
     """Images asked for (n, candidateCount)."""
     stream: bool
-    refusal: str | None
+    never_cached: str | None
     """Why this request is never cached (``stateful``, ``reference-unknown``), None when it may be."""
     size: str | None = None
     """The size as asked for (``1024x1024``, ``2K``), None when omitted. For prices, logs and reports."""

@@ -60,8 +60,8 @@ def bypass_reason(asked: Asked | Unkeyed, operations: Collection[str]) -> str | 
         return asked.reason
     if asked.operation not in operations:
         return Reason.OPERATION_OFF
-    if asked.refusal is not None:
-        return asked.refusal
+    if asked.never_cached is not None:
+        return asked.never_cached
     # Streams are recognised and keyed apart, but their answers are not stored yet.
     return Reason.STREAM if asked.stream else None
 

@@ -22,7 +22,7 @@ from cachelayer.cli.report import Report, collect, headline, show
 from cachelayer.cli.screen import console, print_json
 from cachelayer.demo.asks import draw
 from cachelayer.ledger import reports
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import report_json
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _folder(path: Path | None) -> Path:
     """The demo's own folder. Raises Failure for one that holds something else: the demo never mixes with real work."""
     from platformdirs import user_cache_path
 
-    from cachelayer.settings import expanded
+    from cachelayer.settings.kinds import expanded
 
     if path is None:
         with suppress(RuntimeError):  # no home folder; folder_of says so
@@ -194,10 +194,10 @@ def _leave_the_users_settings() -> None:
 
 
 def _forget(folder: Path) -> None:
-    from cachelayer.cli.purge import delete
+    from cachelayer.upkeep import purge
 
     if (folder / "format").exists():
-        delete(folder, None)
+        purge(folder, None)
 
 
 def _play(screen: Console, clients: Clients, asks: list[Ask], *, give_up: Callable[[], None]) -> list[Exception]:

@@ -18,7 +18,8 @@ from cachelayer.demo.play import Clients, ask_sync
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cachelayer.cache import Cache, Difference
+    from cachelayer.cache import Cache
+    from cachelayer.questions import Difference
 
 
 @dataclass(frozen=True, slots=True)

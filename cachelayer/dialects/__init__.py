@@ -7,7 +7,7 @@ from __future__ import annotations
 from cachelayer.core.host import written_host
 from cachelayer.core.model import Answer, Asked, KeyRules, Reading, Request, Unkeyed
 from cachelayer.core.reasons import Reason
-from cachelayer.core.scope import target_of
+from cachelayer.core.scope import Target, target_of
 from cachelayer.dialects import reading
 from cachelayer.dialects.dialect import Dialect, NotKeyed, Recognised
 from cachelayer.dialects.form import asked
@@ -15,7 +15,7 @@ from cachelayer.dialects.gemini import Gemini
 from cachelayer.dialects.openai_images import OpenAIImages
 from cachelayer.dialects.wire.envelope import is_encoded
 
-__all__ = ["ask", "images", "names", "read"]
+__all__ = ["ask", "images", "names", "read", "recognise"]
 
 DIALECTS: tuple[Dialect, ...] = (
     Gemini(),
@@ -29,21 +29,34 @@ def names() -> tuple[str, ...]:
     return tuple(dialect.name for dialect in DIALECTS)
 
 
+def recognise(url: str) -> tuple[str, Recognised] | None:
+    """The dialect that a POST to a URL is in, by its name, and what it sees there; None for any other request."""
+    target = target_of(url)
+    found = None if target is None else _recognised(target)
+    return None if found is None else (found[0].name, found[1])
+
+
+def _recognised(target: Target) -> tuple[Dialect, Recognised] | None:
+    for dialect in DIALECTS:
+        seen = dialect.recognise(target)
+        if seen is not None:
+            return dialect, seen
+    return None
+
+
 def ask(request: Request, rules: KeyRules) -> Asked | Unkeyed:
     """What a request asks for, with its key; or why it gets none. Never raises, never reads beyond the request.
 
     Takes time linear in the size of the body. Nothing of the answer is known here: whether it may be kept is
-    ``read``'s word, and ``Asked.refusal`` names the requests whose answers never may.
+    ``read``'s word, and ``Asked.never_cached`` names the requests whose answers never may.
     """
     target = target_of(request.url) if request.method == "POST" else None
     if target is None:
         return Unkeyed(Reason.UNRECOGNISED)
-    for dialect in DIALECTS:
-        seen = dialect.recognise(target)
-        if seen is not None:
-            break
-    else:
+    found = _recognised(target)
+    if found is None:
         return Unkeyed(Reason.UNRECOGNISED, host=written_host(request.url))
+    dialect, seen = found
     try:
         if len(request.body) > rules.max_body:
             raise NotKeyed(Reason.BODY_TOO_LARGE)

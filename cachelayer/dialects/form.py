@@ -104,7 +104,7 @@ def asked(dialect: Dialect, seen: Recognised, request: Request, rules: KeyRules)
         namespace=rules.namespace,
         count=count,
         stream=facts.response != "json",
-        refusal=facts.never_cached,
+        never_cached=facts.never_cached,
         size=facts.size,
         quality=facts.quality,
         tier=facts.tier,

@@ -20,12 +20,7 @@ from typing import Final, TypeVar
 
 from cachelayer.ledger import segments
 from cachelayer.ledger.batch import LINES, Batch
-from cachelayer.ledger.lines import Begun, Damaged, read_payload
-from cachelayer.ledger.locks import Folding
-from cachelayer.ledger.pace import Breath, Pace
-from cachelayer.ledger.rows import BRIEF, brief_of, to_row
-from cachelayer.ledger.segments import owner_of
-from cachelayer.ledger.table import (
+from cachelayer.ledger.database import (
     WHOLE,
     insert,
     raise_counter,
@@ -34,6 +29,11 @@ from cachelayer.ledger.table import (
     visit,
     write_totals,
 )
+from cachelayer.ledger.lines import Begun, Damaged, read_payload
+from cachelayer.ledger.locks import Folding
+from cachelayer.ledger.pace import Breath, Pace
+from cachelayer.ledger.rows import BRIEF, brief_of, to_row
+from cachelayer.ledger.segments import owner_of
 from cachelayer.ledger.tally import Brief, Tally
 from cachelayer.ledger.view import Folded
 from cachelayer.machine.interrupts import close_all, keep

@@ -98,7 +98,7 @@ def bare_name(model: str) -> str:
 def _list_cost(asked: Asked, reading: Reading, named: str, at: float) -> Listed:
     provider, model = _find_model(named)
     doubts: list[str] = []
-    if asked.refusal == Reason.STATEFUL:
+    if asked.never_cached == Reason.STATEFUL:
         doubts.append("tools and stored context are not counted")
     when = datetime.fromtimestamp(at, UTC)
     usage = reading.usage or Usage()

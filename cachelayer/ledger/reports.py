@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from cachelayer.core.reasons import meaning_of
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.lines import NotKept, add, plain
 from cachelayer.ledger.tally import Brief, Tally, estimated_of
 from cachelayer.ledger.view import View

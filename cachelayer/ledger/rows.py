@@ -1,6 +1,6 @@
 """Outcomes and notes as rows of ``ledger.sqlite3``, and back. Pure.
 
-The order of the columns is that of the tables in table.py.
+The order of the columns is that of the tables in database.py.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Event
 from cachelayer.ledger import segments
 from cachelayer.ledger.batch import Batch
+from cachelayer.ledger.database import WHOLE, is_empty, last_rows, read_counter, read_offsets, read_totals, visit
 from cachelayer.ledger.pace import AT_ONCE, Breath, Pace, breathe
 from cachelayer.ledger.rows import BRIEF, COLUMNS, brief_of, is_list, to_event, to_note
-from cachelayer.ledger.table import WHOLE, is_empty, last_rows, read_counter, read_offsets, read_totals, visit
 from cachelayer.ledger.tally import Brief, Note, Tally
 from cachelayer.machine.files import identity_of
 from cachelayer.machine.interrupts import close_all

@@ -8,7 +8,7 @@ from cachelayer.core.ending import Ending, credit_of, event_of
 from cachelayer.core.model import Asked, Bill, Cost, Event, Reading
 from cachelayer.core.trip import Moment
 from cachelayer.ledger import own_prices
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.faults import Faults
 from cachelayer.runtime.log import log_disabled, log_estimate, log_outcome

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.machine import forks
 from cachelayer.machine.interrupts import undisturbed
 from cachelayer.runtime import exit as program_end

@@ -12,7 +12,7 @@ from cachelayer.core.effects import Begin, Book, BookDurably, Effect, Judge, Kee
 from cachelayer.core.model import Answer, Asked, Reading, Request, Rules, Unkeyed
 from cachelayer.core.reasons import Reason
 from cachelayer.core.trip import Judgement
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.runtime.booking import Booking
 from cachelayer.runtime.faults import Faults

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, unquote
 
+from cachelayer.dialects.dialect import Recognised
 from cachelayer.simulator import sizes
 from cachelayer.simulator.behaviour import Behaviour, Call
 from cachelayer.simulator.prices import Tokens, bill
@@ -25,7 +25,6 @@ THOUGHT_TOKENS = 200
 """Thinking tokens of every answer of gemini-3-pro-image: constant, so that a price can be worked out by
 hand."""
 
-_PATH = re.compile(r"/v\d[^/]*/(?:[^/]+/)*?models/(?P<model>[^/:]+):(?P<verb>generateContent|streamGenerateContent)/?$")
 _HEAD = 350_000
 """Characters of a reference image's base64 that are decoded to find its shape."""
 
@@ -36,16 +35,6 @@ _SAFETY = [
     }
     for name in ("SEXUALLY_EXPLICIT", "HATE_SPEECH", "HARASSMENT", "DANGEROUS_CONTENT")
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a path asks for."""
-
-    model: str
-    stream: bool
-    sse: bool
-    """Server-sent events; without ``alt=sse`` a stream is one JSON array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +56,22 @@ class _Ask:
         return self.model.startswith("gemini-3-pro-image")
 
 
-def recognise(path: str) -> Target | None:
-    """The target of a path with its query, None when it is not Gemini's."""
-    path, _, query = path.partition("?")
-    found = _PATH.search(unquote(path))
-    if not found:
-        return None
-    stream = found["verb"] == "streamGenerateContent"
-    return Target(found["model"], stream, stream and parse_qs(query).get("alt") == ["sse"])
-
-
-def answer(target: Target, body: bytes, call: Call) -> Reply:
+def answer(seen: Recognised, content_type: str, body: bytes, call: Call) -> Reply:
     """The answer to one call."""
     if call.behaviour is Behaviour.RATE_LIMIT:
         return _error(call, 429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).")
     if call.behaviour is Behaviour.ERROR:
         return _error(call, 500, "INTERNAL", "An internal error has occurred. Please retry.")
     try:
-        ask = _read(target.model, body)
+        ask = _read(seen.model, body)
         parts, tokens = _produce(ask, call)
     except BadRequest as error:
         return _error(call, 400, "INVALID_ARGUMENT", str(error))
     return Reply(
         200,
-        _headers(call, "text/event-stream" if target.sse else "application/json; charset=UTF-8"),
-        _chunks(target, ask, call, parts, tokens),
-        streamed=target.stream,
+        _headers(call, "text/event-stream" if seen.response == "stream" else "application/json; charset=UTF-8"),
+        _chunks(seen, ask, call, parts, tokens),
+        streamed=seen.response != "json",
         good=call.behaviour in (Behaviour.OK, Behaviour.URL),
         billed=bill(ask.model, tokens),
         cut=call.behaviour is Behaviour.DISCONNECT,
@@ -242,7 +221,7 @@ def _said(ask: _Ask, call: Call) -> str:
 
 
 def _chunks(
-    target: Target, ask: _Ask, call: Call, candidates: list[list[dict[str, Any]]], tokens: Tokens
+    seen: Recognised, ask: _Ask, call: Call, candidates: list[list[dict[str, Any]]], tokens: Tokens
 ) -> tuple[bytes, ...]:
     whole = _tail(ask, call, tokens)
     if call.behaviour is Behaviour.BLOCK:
@@ -252,7 +231,7 @@ def _chunks(
         else:
             whole["promptFeedback"] = {"blockReason": "PROHIBITED_CONTENT", "safetyRatings": _SAFETY}
     reason = "MAX_TOKENS" if call.behaviour is Behaviour.TRUNCATE else "STOP"
-    if not target.stream:
+    if seen.response == "json":
         if candidates:
             whole["candidates"] = [_candidate(parts, index, reason) for index, parts in enumerate(candidates)]
         return (_dump(_ordered(whole)),)
@@ -269,7 +248,7 @@ def _chunks(
         last = [_candidate([{"text": ""}], index, reason) for index in range(len(candidates))]
         whole["candidates"] = last
     events.append(_ordered(whole))
-    if target.sse:
+    if seen.response == "stream":
         return tuple(b"data: " + json.dumps(event).encode() + b"\r\n\r\n" for event in events)
     lead = [b"[" + _dump(events[0]), *(b",\r\n" + _dump(event) for event in events[1:])]
     return (*lead, b"]")

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
+from cachelayer.dialects.dialect import Recognised
 from cachelayer.simulator import sizes
 from cachelayer.simulator.behaviour import Behaviour, Call
 from cachelayer.simulator.prices import Tokens, bill
@@ -26,20 +26,10 @@ EPOCH = 1_780_000_000
 """Unix seconds. ``created`` of an answer is this plus the ordinal of its call: no clock, yet two answers
 differ."""
 
-_PATH = re.compile(r"(?:/deployments/(?P<deployment>[^/]+))?/images/(?P<verb>generations|edits)/?$")
 _HEAD = 350_000
 """Bytes or characters of a reference image that are looked at to find its shape."""
 
 _FORMATS: dict[str, Format] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a path asks for."""
-
-    edit: bool
-    deployment: str | None
-    """Azure names the model in the path."""
 
 
 @dataclass(slots=True)
@@ -67,13 +57,7 @@ class _Ask:
     images: tuple[tuple[int, int] | None, ...]
 
 
-def recognise(path: str) -> Target | None:
-    """The target of a path with its query, None when it is not an image path of OpenAI's."""
-    found = _PATH.search(unquote(path.partition("?")[0]))
-    return Target(found["verb"] == "edits", found["deployment"]) if found else None
-
-
-def answer(target: Target, content_type: str, body: bytes, call: Call) -> Reply:
+def answer(seen: Recognised, content_type: str, body: bytes, call: Call) -> Reply:
     """The answer to one call."""
     if call.behaviour is Behaviour.RATE_LIMIT:
         message = f"Rate limit reached for images per minute. Please try again in {call.retry_after}s."
@@ -82,7 +66,7 @@ def answer(target: Target, content_type: str, body: bytes, call: Call) -> Reply:
         message = "The server had an error while processing your request. Sorry about that!"
         return _error(call, 500, message, kind="server_error", code=None)
     try:
-        ask = _read(target, content_type, body)
+        ask = _read(seen, content_type, body)
     except BadRequest as error:
         kind = "invalid_request_error"
         return _error(call, 400, str(error), kind=kind, code="invalid_value", param=error.param)
@@ -98,7 +82,7 @@ def answer(target: Target, content_type: str, body: bytes, call: Call) -> Reply:
     )
     common = _common(ask, call, tokens, pictures)
     if ask.stream:
-        chunks = _events(target, ask, call, pictures, common)
+        chunks = _events(seen, ask, call, pictures, common)
     else:
         data: list[dict[str, Any]] = [{"b64_json": _base64(picture)} for picture in pictures]
         if by_url:
@@ -128,7 +112,11 @@ def models() -> dict[str, Any]:
     return {"object": "list", "data": rows}
 
 
-def _read(target: Target, content_type: str, body: bytes) -> _Ask:
+def _edits(seen: Recognised) -> bool:
+    return seen.endpoint.startswith("images/edits")
+
+
+def _read(seen: Recognised, content_type: str, body: bytes) -> _Ask:
     if content_type.lower().startswith("multipart/form-data"):
         form = _read_multipart(content_type, body)
     else:
@@ -137,9 +125,9 @@ def _read(target: Target, content_type: str, body: bytes) -> _Ask:
     prompt = fields.get("prompt")
     if not isinstance(prompt, str) or not prompt:
         raise BadRequest("Missing required parameter: 'prompt'.", "prompt")
-    if target.edit and not form.images:
+    if _edits(seen) and not form.images:
         raise BadRequest("Missing required parameter: 'image'.", "image")
-    model = fields.get("model") or target.deployment or "gpt-image-1"
+    model = fields.get("model") or seen.model or "gpt-image-1"
     count = _integer(fields, "n", 1)
     if not 1 <= count <= 10:
         raise BadRequest(f"Invalid 'n': {count}. Expected 1 to 10.", "n")
@@ -298,9 +286,9 @@ def _common(ask: _Ask, call: Call, tokens: Tokens, pictures: list[Picture]) -> d
 
 
 def _events(
-    target: Target, ask: _Ask, call: Call, pictures: list[Picture], common: dict[str, Any]
+    seen: Recognised, ask: _Ask, call: Call, pictures: list[Picture], common: dict[str, Any]
 ) -> tuple[bytes, ...]:
-    kind = "image_edit" if target.edit else "image_generation"
+    kind = "image_edit" if _edits(seen) else "image_generation"
     created = {"created_at": EPOCH + call.ordinal}
     shape = {name: common[name] for name in ("size", "quality", "background", "output_format")}
     events: list[dict[str, Any]] = []

@@ -18,11 +18,15 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from decimal import Decimal
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Self
+from typing import Any, Final, Self
+from urllib.parse import unquote
 
+from cachelayer import dialects
+from cachelayer.dialects.dialect import Recognised
 from cachelayer.simulator import gemini, openai_images
 from cachelayer.simulator.behaviour import Behaviour, Call, Director
 from cachelayer.simulator.journal import Journal, Recorded
@@ -32,6 +36,11 @@ from cachelayer.simulator.reply import Reply
 LARGEST_BODY = 2_000_000_000
 """Bytes; a larger request body is refused with 413. Far above 14 reference images of 20 MB each."""
 
+_FORMATS: Final[dict[str, Callable[[Recognised, str, bytes, Call], Reply]]] = {
+    "gemini": gemini.answer,
+    "openai-images": openai_images.answer,
+}
+"""By the dialect that recognises the path."""
 _KEPT_FILES = 100
 _PEEK_SECONDS = 0.1
 """How often a held call looks whether its peer has gone."""
@@ -251,12 +260,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _answer(self, simulator: Simulator, body: bytes) -> Reply:
-        if self.command == "POST":
-            if target := gemini.recognise(self.path):
-                return gemini.answer(target, body, self._called(simulator))
-            if asked := openai_images.recognise(self.path):
-                kind = self.headers.get("Content-Type", "")
-                return openai_images.answer(asked, kind, body, self._called(simulator))
+        url = simulator.url + self.path
+        # A provider decodes what a cache must not guess at.
+        found = (dialects.recognise(url) or dialects.recognise(unquote(url))) if self.command == "POST" else None
+        if found is not None and found[0] in _FORMATS:
+            kind = self.headers.get("Content-Type", "")
+            return _FORMATS[found[0]](found[1], kind, body, self._called(simulator))
         return self._other(simulator)
 
     def _called(self, simulator: Simulator) -> Call:

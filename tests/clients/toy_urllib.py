@@ -7,7 +7,7 @@ from urllib.error import URLError
 from urllib.request import HTTPHandler, Request
 from urllib.response import addinfourl
 
-from cachelayer.clients.surface import Passing, Served, ask, is_ours, one_more, served_by
+from cachelayer.clients.surface import OURS, Passing, Served, ask, one_more, served_by
 from cachelayer.core import model, trip
 
 
@@ -30,7 +30,7 @@ class CachedHandler(HTTPHandler):
         return response(req, served_by(reply))
 
     def forward(self, req: Request, timeout: Any) -> model.Answer:
-        headers = {name: value for name, value in req.header_items() if not is_ours(name)}
+        headers = {name: value for name, value in req.header_items() if not name.lower().startswith(OURS)}
         copy = Request(req.full_url, req.data, headers, method=req.get_method())
         copy.timeout = timeout
         with super().http_open(copy) as came:

@@ -26,7 +26,7 @@ ASKED = Asked(
     namespace="default",
     count=1,
     stream=False,
-    refusal=None,
+    never_cached=None,
 )
 BILL = Bill(COST, None, "host", "host", 1, None, None, None)
 ORDINARY = Situation()

@@ -31,7 +31,7 @@ ASKED = Asked(
     namespace="default",
     count=1,
     stream=False,
-    refusal=None,
+    never_cached=None,
 )
 ENTRY = Entry(
     key=ASKED.key,
@@ -59,9 +59,9 @@ ENTRY = Entry(
         (ASKED, ("text", "embedding"), "operation-off"),
         (replace(ASKED, operation="text"), ("image",), "operation-off"),
         (replace(ASKED, operation="text"), ("image", "text"), None),
-        (replace(ASKED, refusal="stateful"), ("image",), "stateful"),
+        (replace(ASKED, never_cached="stateful"), ("image",), "stateful"),
         (replace(ASKED, stream=True), ("image",), "stream"),
-        (replace(ASKED, stream=True, refusal="reference-unknown"), ("image",), "reference-unknown"),
+        (replace(ASKED, stream=True, never_cached="reference-unknown"), ("image",), "reference-unknown"),
         (Unkeyed("malformed"), ("image",), "malformed"),
     ],
 )

@@ -74,13 +74,16 @@ CARRIERS = {
     "NotKeyed",
     "_unkeyed",
     "Asked",
+    "Facts",
+    "Said",
     "Event",
     "Fresh",
     "Replay",
     "Original",
 }
-"""What carries a reason, and how: as `reason=`, `refusal=`, or in the first place of the first four."""
-FIRST = {"PassThrough", "Unkeyed", "Reading", "NotKeyed", "_unkeyed"}
+"""What carries a reason, and how: by one of the names, or in the first place of the first ones."""
+NAMES = ("reason", "refusal", "never_cached", "against")
+FIRST = {"PassThrough", "Unkeyed", "Reading", "NotKeyed", "_unkeyed", "Said"}
 
 
 def spelled_out(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -89,15 +92,17 @@ def spelled_out(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Call):
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             if name in CARRIERS:
-                given = [word.value for word in node.keywords if word.arg in ("reason", "refusal")]
+                given = [word.value for word in node.keywords if word.arg in NAMES]
                 yield from _literals(*given, *(node.args[:1] if name in FIRST else []))
             elif name.strip("_") in ("event", "answer_headers"):
                 yield from _literals(*[word.value for word in node.keywords if word.arg == "reason"])
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(target, ast.Name) and target.id in ("reason", "refusal") for target in targets):
+            if any(isinstance(target, ast.Name) and target.id in NAMES for target in targets):
                 yield from _literals(node.value)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and re.search("refus|bypass_reason", node.name):
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and re.search(
+            "refus|bypass_reason|never_cached|against", node.name
+        ):
             yield from _literals(*[end.value for end in ast.walk(node) if isinstance(end, ast.Return) and end.value])
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("status-"):
             yield node.lineno, node.value
@@ -109,7 +114,9 @@ def _literals(*values: ast.expr) -> Iterator[tuple[int, str]]:
             yield from _literals(value.body, value.orelse)
         elif isinstance(value, ast.BoolOp):
             yield from _literals(*value.values)
-        elif isinstance(value, ast.JoinedStr) or (isinstance(value, ast.Constant) and isinstance(value.value, str)):
+        elif isinstance(value, ast.JoinedStr) or (
+            isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value
+        ):
             yield value.lineno, ast.unparse(value)
 
 
@@ -131,7 +138,11 @@ def test_no_reason_is_a_literal(room: str) -> None:
         'PassThrough(reason="closed", asked=None)',
         'raise NotKeyed(f"{x}")',
         'Reading(Reason.BLOCKED if bad else "odd")',
-        'Asked(refusal=a or "stateful")',
+        'Asked(never_cached=a or "stateful")',
+        'Facts("image", None, never_cached="stateful")',
+        'Said("blocked" if bad else None)',
+        'Said(against=f"{x}")',
+        'def _against(a):\n    return "blocked"',
         'refusal = "no-image"',
         'reason: str | None = f"status-{x}"',
         'def _refusal(a):\n    return "blocked"',

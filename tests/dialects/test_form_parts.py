@@ -54,7 +54,7 @@ def test_a_filenames_text_does_not_count(parameter: str) -> None:
     plain = edit(part("mask", OTHER, 'filename="a.png"', mime="image/png"))
     assert key(edit(part("mask", OTHER, parameter, mime="image/png"))) == key(plain)
     assert asked(plain).references == 2
-    assert asked(plain).refusal is None
+    assert asked(plain).never_cached is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_an_image_that_came_as_text_is_no_file() -> None:
     assert len({key(one) for one in parts}) == len(parts)
     json = request(EDIT, {"prompt": "p", "images": [text]})
     assert key(json) == key(parts[0])
-    assert [asked(one).refusal for one in parts] == [None] * 4
+    assert [asked(one).never_cached for one in parts] == [None] * 4
 
 
 def test_several_parts_of_one_name_keep_what_each_is() -> None:
@@ -117,7 +117,7 @@ def test_two_images_of_which_one_is_a_field_are_not_a_list_of_files() -> None:
     ],
 )
 def test_what_holds_its_content(parts: list[bytes], refusal: str | None) -> None:
-    assert asked(edit(*parts)).refusal == refusal
+    assert asked(edit(*parts)).never_cached == refusal
 
 
 @pytest.mark.parametrize("text", ["text/plain", "Text/Plain; charset=UTF-8"])

@@ -66,7 +66,7 @@ def test_base64_of_a_known_image_is_content(place: str, large: bool) -> None:
     more = b"\xfb" * 6_000 if large else b""
     build = PLACES[place]
     first, second = build(b64(PNG + more)), build(b64(OTHER + more))
-    assert asked(first).refusal is None
+    assert asked(first).never_cached is None
     assert key(first) != key(second)
     # Its bytes count, not their spelling.
     respelled = b64(PNG + more).replace("+", "-").replace("/", "_").rstrip("=")
@@ -81,7 +81,7 @@ def test_base64_of_a_known_image_is_content(place: str, large: bool) -> None:
     "text", ["asset-17", b64(b"an id"), b64(NONE["BM alone"]), b64(PNG) + "\n", "", "!" + b64(PNG)]
 )
 def test_what_may_be_an_id_is_not(place: str, text: str) -> None:
-    assert asked(PLACES[place](text)).refusal == "reference-unknown"
+    assert asked(PLACES[place](text)).never_cached == "reference-unknown"
 
 
 def test_the_places_are_told_apart() -> None:
@@ -100,4 +100,4 @@ def test_the_places_are_told_apart() -> None:
     ],
 )
 def test_an_image_that_says_two_things_is_not_known(image: Any) -> None:
-    assert asked(edit(images=[image])).refusal == "reference-unknown"
+    assert asked(edit(images=[image])).never_cached == "reference-unknown"

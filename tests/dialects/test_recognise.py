@@ -10,7 +10,6 @@ import pytest
 from cachelayer.core.canon import fields
 from cachelayer.core.model import KeyRules, Request, Unkeyed
 from cachelayer.dialects import ask
-from tests.core.test_canon_jsonspan import MALFORMED
 from tests.dialects.asks import (
     EDIT,
     GEMINI,
@@ -23,7 +22,6 @@ from tests.dialects.asks import (
     field,
     file,
     form,
-    form_body,
     gemini,
     generate,
     request,
@@ -108,154 +106,6 @@ def test_unrecognised_methods(method: str) -> None:
     assert ask(Request(method, GENERATE, JSON, b"{}"), KeyRules()) == Unkeyed("unrecognised")
 
 
-@pytest.mark.parametrize("url", [GEMINI, GENERATE, EDIT])
-@pytest.mark.parametrize(
-    "kind",
-    [None, "", "text/plain", "application/json; charset=latin-1", "application/json; x=y", "application/jsonl",
-     "application/json, text/plain", "application/x-www-form-urlencoded", "application/json;"],
-)  # fmt: skip
-def test_wrong_content_type(url: str, kind: str | None) -> None:
-    headers = {} if kind is None else {"Content-Type": kind}
-    assert unkeyed(Request("POST", url, headers, b"{}")).reason == "content-type"
-
-
-def test_two_content_types() -> None:
-    assert unkeyed(request(GENERATE, {}, [("Content-Type", "application/json")])).reason == "content-type"
-
-
-@pytest.mark.parametrize("parameter", ["charset=latin-1", "x=y"])
-def test_a_form_in_another_charset(parameter: str) -> None:
-    kind = {"content-type": f"multipart/form-data; boundary=b0undary; {parameter}"}
-    assert unkeyed(Request("POST", EDIT, kind, form(field("prompt", "p")).body)).reason == "content-type"
-
-
-def test_a_form_is_for_edits_only() -> None:
-    assert unkeyed(form(field("prompt", "p"), url=GENERATE)).reason == "content-type"
-
-
-@pytest.mark.parametrize("kind", ["application/json", "Application/JSON", 'application/json; charset="UTF-8"'])
-def test_json_content_types(kind: str) -> None:
-    asked(Request("POST", GENERATE, {"Content-Type": kind}, b"{}"))
-
-
-@pytest.mark.parametrize(("coding", "reason"), [("gzip", "content-encoding"), ("identity, br", "content-encoding")])
-def test_an_encoded_body(coding: str, reason: str) -> None:
-    assert unkeyed(generate(headers={"content-encoding": coding})).reason == reason
-
-
-def test_identity_is_no_encoding() -> None:
-    assert asked(generate(headers={"content-encoding": "identity"})).key == asked(generate()).key
-
-
-def test_a_body_above_the_limit() -> None:
-    body = generate().body
-    assert unkeyed(generate(), KeyRules(max_body=len(body) - 1)) == Unkeyed(
-        "body-too-large", "openai-images", "api.openai.com", ""
-    )
-    asked(generate(), KeyRules(max_body=len(body)))
-
-
-@pytest.mark.parametrize("url", [GEMINI, GENERATE, EDIT])
-@pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_json(url: str, name: str) -> None:
-    assert unkeyed(Request("POST", url, JSON, MALFORMED[name])).reason == "malformed"
-
-
-@pytest.mark.parametrize("url", [GEMINI, GENERATE])
-@pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_anywhere_even_where_it_does_not_count(url: str, name: str) -> None:
-    body = b'{"labels":' + MALFORMED[name] + b',"user":' + MALFORMED[name] + b"}"
-    assert unkeyed(Request("POST", url, JSON, body)).reason == "malformed"
-
-
-@pytest.mark.parametrize("url", [GEMINI, GENERATE, EDIT])
-@pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"text"', b"true"])
-def test_a_body_that_is_no_object(url: str, body: bytes) -> None:
-    assert unkeyed(Request("POST", url, JSON, body)).reason == "malformed"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"contents": [], "generationConfig": {}, "generation_config": {}},
-        {"contents": [], "generationConfig": {"image_config": None, "imageConfig": {}}},
-        {"contents": contents({"inlineData": {"mimeType": "a", "mime_type": "b", "data": "QQ=="}})},
-    ],
-)
-def test_both_spellings_of_one_field(body: Any) -> None:
-    assert unkeyed(gemini(body)) == Unkeyed(
-        "malformed", "gemini", "generativelanguage.googleapis.com", "gemini-3-pro-image"
-    )
-
-
-class TestForms:
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b"",
-            b"--b--\r\n",
-            b"--b\r\n--b--\r\n",
-            b"--b\r\n\r\n\r\n--b--\r\n",
-            b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n--b--\r\n',
-            b'--b\r\nContent-Disposition: form-data; name="a"\r\n--b--\r\n',
-            form_body(field("a", "1"), boundary="b")[:-1],
-            form_body(field("a", "1"), boundary="b")[:-4],
-            form_body(field("a", "1"), boundary="b")[:-20],
-            form_body(field("a", "1"), boundary="b") + b"epilogue",
-            b"preamble\r\n" + form_body(field("a", "1"), boundary="b"),
-            form_body(field("a", "1"), boundary="other"),
-            form_body(field("a", "1"), boundary="b").replace(b"\r\n", b"\n"),
-            form_body(field("a", "1\r\n--bx"), boundary="b"),
-            form_body(field("a", "1"), boundary="b").replace(b"form-data", b"attachment"),
-            form_body(field("a", "1"), boundary="b").replace(b'name="a"', b"x=y"),
-            form_body(field("a", "1"), boundary="b").replace(b'name="a"', b'name="a"; name="b"'),
-            form_body(field("a", "1"), boundary="b").replace(b'name="a"', b'name="a"; size=1'),
-            form_body(field("a", "1"), boundary="b").replace(b'name="a"', b'name="a'),
-            form_body(field("a", "1"), boundary="b").replace(b"Content", b"X-Unknown: 1\r\nContent"),
-            form_body(field("a", "1"), boundary="b").replace(
-                b"Content", b"Content-Transfer-Encoding: base64\r\nContent"
-            ),
-            form_body(field("a", "1"), boundary="b").replace(
-                b"Content", b"Content-Type: a\r\ncontent-type: b\r\nContent"
-            ),
-            form_body(field("a", "1"), boundary="b").replace(b"Content", b"no colon\r\nContent"),
-            form_body(field("a", "1"), boundary="b").replace(b'"a"', b'"\xff"'),
-            form_body(file("image", PNG), file("images", PNG), boundary="b"),
-            form_body(file("image[]", PNG), file("images", PNG), boundary="b"),
-            form_body(field("a", "1"), boundary="b").replace(b"Content", b"Content-Length: 2\r\nContent"),
-            form_body(field("a", "1"), boundary="b").replace(b"Content", b"Content-Length: x\r\nContent"),
-        ],
-    )
-    def test_broken(self, body: bytes) -> None:
-        spoilt = Request("POST", EDIT, {"content-type": "multipart/form-data; boundary=b"}, body)
-        assert unkeyed(spoilt).reason == "malformed"
-
-    @pytest.mark.parametrize(
-        "kind", ["multipart/form-data", 'multipart/form-data; boundary=""', "multipart/form-data; boundary=é"]
-    )
-    def test_no_boundary(self, kind: str) -> None:
-        spoilt = Request("POST", EDIT, {"content-type": kind}, form_body(field("a", "1"), boundary="b"))
-        assert unkeyed(spoilt).reason == "malformed"
-
-    def test_what_other_clients_write(self) -> None:
-        plain = form(field("prompt", "p"), file("image", PNG))
-        body = plain.body.replace(
-            b"Content-Type", b"content-length: 15\r\nContent-Transfer-Encoding: binary\r\nCONTENT-TYPE"
-        )
-        quoted = Request("POST", EDIT, {"content-type": 'multipart/form-data; boundary="b0undary"'}, body[:-2])
-        assert asked(quoted).key == asked(plain).key
-
-    def test_an_empty_file_and_an_empty_field(self) -> None:
-        body = fields(asked(form(field("prompt", ""), file("image", b""))))["body"]
-        assert body["prompt"] == ""
-        assert body["images"][0]["data"].endswith("(0 bytes)")
-
-    def test_line_breaks_and_dashes_inside_a_file(self) -> None:
-        tricky = b"\r\n--\r\n--b0undar\r\n\r\n-"
-        assert asked(form(file("image", tricky))).key != asked(form(file("image", tricky[:-1]))).key
-        assert asked(form(file("image", tricky))).references == 1
-
-
 @pytest.mark.parametrize(
     ("model", "config", "operation"),
     [
@@ -291,7 +141,7 @@ def test_facts_of_a_gemini_request() -> None:
         KeyRules(namespace="n"),
     )
     assert (got.count, got.size, got.quality, got.tier, got.references) == (3, "2K", None, "flex", 2)
-    assert (got.namespace, got.refusal, got.normalized) == ("n", None, ("crlf", "strip"))
+    assert (got.namespace, got.never_cached, got.normalized) == ("n", None, ("crlf", "strip"))
 
 
 def test_facts_of_an_openai_request() -> None:
@@ -308,7 +158,7 @@ def test_facts_of_an_openai_request() -> None:
         )
     )
     assert (got.count, got.size, got.quality, got.tier, got.references) == (4, "1536x1024", "high", "priority", 3)
-    assert (got.model, got.refusal, got.normalized, got.stream) == ("", None, ("nfc",), False)
+    assert (got.model, got.never_cached, got.normalized, got.stream) == ("", None, ("nfc",), False)
 
 
 def test_images_of_one_name_are_all_counted() -> None:
@@ -319,106 +169,6 @@ def test_images_of_one_name_are_all_counted() -> None:
 def test_auto_is_no_size(model: str) -> None:
     got = asked(generate({"model": model, "prompt": "p", "size": "auto", "quality": "auto"}))
     assert (got.size, got.quality) == (None, None)
-
-
-STATEFUL = [
-    gemini({"contents": [], "tools": [{"googleSearch": {}}]}),
-    gemini({"contents": [], "tools": [{"google_search_retrieval": {}}]}),
-    gemini({"contents": [], "tools": [{"functionDeclarations": []}, {"urlContext": {}}]}),
-    gemini({"contents": [], "tools": [{"codeExecution": {}, "googleMaps": {}}]}),
-    gemini({"contents": [], "tools": [{"fileSearch": {}}]}),
-    gemini({"contents": [], "tools": [{"retrieval": {}}]}),
-    gemini({"contents": [], "tools": [{"someNewTool": None}]}),
-    gemini({"contents": [], "tools": {"googleSearch": {}}}),
-    gemini({"contents": [], "tools": "googleSearch"}),
-    gemini({"contents": [], "tools": ["googleSearch"]}),
-    gemini({"contents": [], "Tools": [{"googleSearch": {}}]}),
-    gemini({"contents": [], "cachedContent": "cachedContents/1"}),
-    gemini({"contents": [], "cached_content": "cachedContents/1"}),
-    gemini({"contents": [], "CachedContent": "cachedContents/1"}),
-    gemini({"contents": [], "continuationToken": "QQ=="}),
-    gemini({"contents": [], "previous_interaction_id": "1"}),
-    generate({"prompt": "p", "previous_response_id": "1"}),
-    generate({"prompt": "p", "conversation": {"id": 1}}),
-    generate({"prompt": "p", "tools": [{"type": "web_search"}]}),
-]
-UNKNOWN = [
-    gemini({"contents": contents({"fileData": {"fileUri": "https://h/x"}})}),
-    gemini({"contents": contents({"file_data": {"file_uri": "gs://b/x", "mime_type": "image/png"}})}),
-    gemini({"contents": {"parts": {"fileData": {"fileUri": "files/1"}}}}),
-    gemini({"contents": [], "systemInstruction": {"parts": [{"fileData": {"fileUri": "files/1"}}]}}),
-    gemini({"contents": contents({"functionResponse": {"parts": [{"fileData": {"fileUri": "files/1"}}]}})}),
-    gemini({"contents": contents({"FileData": {"FileUri": "files/1"}})}),
-    gemini({"contents": contents({"image_url": {"url": "https://h/x.png"}})}),
-    gemini({"contents": contents({"inlineData": {"mimeType": "image/png", "data": "https://h/x.png"}})}),
-    gemini({"contents": contents({"functionResponse": {"parts": [{"inline_data": {"data": " GS://b/x"}}]}})}),
-    gemini({"contents": contents({"inlineData": {"mimeType": "image/png", "url": "https://h/x.png"}})}),
-    gemini({"contents": {"parts": {"text": "a", "x": ["oss://b/x"]}}}),
-    gemini({"contents": [{"parts": [{"text": "a"}], "images": [{"url": "https://h/x"}]}]}),
-    gemini({"contents": contents("a"), "image_urls": ["https://h/x.png"]}),
-    gemini({"contents": contents("a"), "generationConfig": {"imageConfig": {"reference": "s3://b/x"}}}),
-    gemini({"contents": contents({"file": {"fileId": "file-1"}})}),
-    request(EDIT, {"prompt": "p", "images": [{"image_url": "https://h/x.png"}]}),
-    request(EDIT, {"prompt": "p", "images": [{"image_url": data_url(PNG)}, {"file_id": "file-1"}]}),
-    request(EDIT, {"prompt": "p", "images": [{"file_id": "file-1", "image_url": data_url(PNG)}]}),
-    request(EDIT, {"prompt": "p", "images": [{"type": "image_url", "url": "http://h/x"}]}),
-    request(EDIT, {"prompt": "p", "image": {"url": "HTTPS://h/x"}}),
-    request(EDIT, {"prompt": "p", "image": "https://h/x"}),
-    request(EDIT, {"prompt": "p", "image": ["asset-17"]}),
-    request(EDIT, {"prompt": "p", "image": b64(PNG)}),
-    request(EDIT, {"prompt": "p", "images": [[data_url(PNG)]]}),
-    request(EDIT, {"prompt": "p", "images": [{"id": 1}]}),
-    request(EDIT, {"prompt": "p", "images": [{"image_url": data_url(PNG)}], "mask": {"file_id": "file-1"}}),
-    generate({"prompt": "p", "reference_images": [{"source": "https://h/x"}]}),
-    generate({"prompt": "p", "control": {"file_ids": ["x"]}}),
-    generate({"prompt": "p", "control": {"fileId": "x"}}),
-    generate({"prompt": "p", "control": "oss://b/x"}),
-    form(field("prompt", "p"), file("image", PNG), field("image", "https://h/x")),
-    form(field("prompt", "p"), field("image", "https://h/x"), file("image[]", PNG)),
-    form(field("prompt", "p"), field("image[]", "https://h/x"), file("image", PNG)),
-    form(field("prompt", "p"), field("image", "https://h/x")),
-]
-KEPT = [
-    gemini({"contents": contents("see https://h/x.png")}),
-    gemini({"contents": contents({"functionResponse": {"response": {"url": "https://h/x.png"}}})}),
-    gemini({"contents": contents("https://h/x.png", {"functionCall": {"args": {"url": "https://h/x.png"}}})}),
-    gemini({"contents": contents({"text": "a", "partMetadata": {"seen": "https://h/x.png"}})}),
-    gemini({"contents": contents("a"), "labels": {"from": "https://h"}}),
-    gemini({"contents": [], "generationConfig": {"responseJsonSchema": {"$schema": "https://json-schema.org/x"}}}),
-    gemini({"contents": [], "tools": [{"functionDeclarations": [{"name": "f"}]}, {"code_execution": {}}]}),
-    gemini({"contents": [], "tools": None, "cachedContent": None}),
-    generate({"prompt": "https://h/x.png"}),
-    generate({"prompt": "p", "user": "https://h/me"}),
-    request(EDIT, {"prompt": "p", "image": data_url(PNG)}),
-    form(field("prompt", "p"), file("image", PNG), field("mask", data_url(PNG))),
-    form(field("prompt", "p"), file("image", PNG), file("image", PNG)),
-    form(field("prompt", "p"), file("image", PNG), file("image[]", PNG)),
-]
-
-
-def shown(asking: Request) -> str:
-    return asking.body.decode("latin-1")[:80].encode("unicode_escape").decode()
-
-
-@pytest.mark.parametrize("asking", STATEFUL, ids=shown)
-def test_stateful(asking: Request) -> None:
-    assert asked(asking).refusal == "stateful"
-
-
-@pytest.mark.parametrize("asking", UNKNOWN, ids=shown)
-def test_reference_of_unknown_content(asking: Request) -> None:
-    assert asked(asking).refusal == "reference-unknown"
-
-
-@pytest.mark.parametrize("asking", KEPT, ids=shown)
-def test_nothing_to_refuse(asking: Request) -> None:
-    assert asked(asking).refusal is None
-
-
-def test_ignoring_a_field_does_not_lift_its_refusal() -> None:
-    rules = KeyRules(ignore=("body:tools", "body:contents"))
-    assert asked(STATEFUL[0], rules).refusal == "stateful"
-    assert asked(UNKNOWN[0], rules).refusal == "reference-unknown"
 
 
 SECRETS = ["sk-" + "s" * 20, "AIza" + "a" * 20]

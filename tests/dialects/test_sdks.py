@@ -124,7 +124,7 @@ def test_openai_twice(call: str) -> None:
     assert differences(first, second) == []
     assert first.key == second.key
     assert fields(first)["headers"] == {}
-    assert first.refusal is None
+    assert first.never_cached is None
     assert wire.sent[0].body != wire.sent[1].body or "edit" not in call
 
 
@@ -185,7 +185,7 @@ def test_gemini_twice(call: str) -> None:
     assert len(set(keys)) == half
     for got in wire.keyed():
         assert fields(got)["headers"] == {}
-        assert (got.operation, got.refusal) == ("image", None)
+        assert (got.operation, got.never_cached) == ("image", None)
 
 
 def test_gemini_is_what_handwritten_json_would_be() -> None:

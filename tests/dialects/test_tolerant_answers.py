@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 from urllib.parse import quote
 
@@ -11,62 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachelayer.core.entry import join, split
-from cachelayer.core.model import Answer, Asked, Reading
-from cachelayer.dialects import read
-from tests.dialects.asks import GEMINI, asked, b64, data_url, gemini, generate
+from cachelayer.core.model import Asked
+from tests.dialects.answers import (
+    GEMINI_ASKED,
+    HALF,
+    JPEG,
+    OPENAI_ASKED,
+    OPENAI_TWO,
+    PNG,
+    TEXT_ASKED,
+    google,
+    judged,
+    lines,
+    openai,
+    part,
+    snake,
+    verdict,
+)
+from tests.dialects.asks import b64, data_url
 from tests.dialects.samples import SAMPLES, made
-
-PNG = made("PNG", 80)
-"""Over 16 KB, so that it becomes a blob."""
-JPEG = made("JPEG", 24)
-HALF = PNG[: len(PNG) // 2]
-GEMINI_ASKED = asked(gemini())
-TEXT_ASKED = asked(gemini(url=GEMINI.replace("-image", "")))
-OPENAI_ASKED = asked(generate())
-OPENAI_TWO = asked(generate({"prompt": "p", "n": 2}))
-
-
-def judged(asking: Asked, body: Any) -> Reading:
-    """The reading of an answer, whose template has been seen to give it back."""
-    answer = Answer(200, (), body if isinstance(body, bytes) else json.dumps(body).encode())
-    reading = read(asking, answer)
-    template, blobs = split(answer, reading)
-    assert join(template, blobs) == answer.body
-    return reading
-
-
-def verdict(asking: Asked, body: Any) -> tuple[str | None, int]:
-    reading = judged(asking, body)
-    return reading.refusal, reading.images
-
-
-def openai(*values: Any, **fields: Any) -> dict[str, Any]:
-    return {"created": 1, "data": [{"b64_json": value} for value in values], **fields}
-
-
-def part(data: Any = None, mime: Any = "image/png", **fields: Any) -> dict[str, Any]:
-    blob = {"data": b64(PNG) if data is None else data, **({} if mime is None else {"mimeType": mime})}
-    return {"inlineData": blob, **fields}
-
-
-def google(*parts: dict[str, Any], reason: Any = "STOP", **fields: Any) -> dict[str, Any]:
-    finish = {} if reason is None else {"finishReason": reason}
-    return {"candidates": [{"content": {"parts": [*parts]}, **finish, **fields}]}
-
-
-def snake(value: Any) -> Any:
-    """The same answer in snake_case."""
-    if isinstance(value, dict):
-        return {
-            re.sub("[A-Z]", lambda hump: f"_{hump[0].lower()}", name): snake(below) for name, below in value.items()
-        }
-    return [snake(below) for below in value] if isinstance(value, list) else value
-
-
-def lines(text: str, ending: str, width: int = 76) -> str:
-    return ending.join(text[at : at + width] for at in range(0, len(text), width))
-
 
 SPELLINGS = {
     "plain": b64(PNG),
@@ -233,91 +195,6 @@ class TestFieldsOfGemini:
         assert verdict(TEXT_ASKED, google({"text": "I will"}, reason=None)) == ("incomplete", 0)
         assert verdict(TEXT_ASKED, google({"text": "I have"})) == (None, 0)
         assert verdict(TEXT_ASKED, snake(google({"text": "I have"}, reason="stop"))) == (None, 0)
-
-
-class TestWhatSaysNothing:
-    @pytest.mark.parametrize("nothing", [None, {}, [], "", " ", False, 0, {"message": None, "code": 0}, [{}]])
-    def test_an_error_that_says_nothing_is_none(self, nothing: Any) -> None:
-        assert verdict(OPENAI_ASKED, openai(b64(PNG), error=nothing)) == (None, 1)
-        assert verdict(OPENAI_ASKED, {"data": [{"b64_json": b64(PNG), "error": nothing, "refusal": nothing}]}) == (
-            None,
-            1,
-        )
-        assert verdict(GEMINI_ASKED, {"error": nothing, **google(part())}) == (None, 1)
-
-    @pytest.mark.parametrize("something", ["x", True, 500, {"code": 500}, [{"message": "no"}]])
-    def test_any_other_is_one(self, something: Any) -> None:
-        assert verdict(OPENAI_ASKED, openai(b64(PNG), error=something)) == ("incomplete", 1)
-        assert verdict(OPENAI_ASKED, {"data": [{"b64_json": b64(PNG), "error": something}]}) == ("incomplete", 1)
-        assert verdict(GEMINI_ASKED, {"error": something, **google(part())}) == ("incomplete", 1)
-        assert verdict(GEMINI_ASKED, google(part(), error=something)) == ("incomplete", 1)
-
-    def test_what_azure_says_of_a_good_answer(self) -> None:
-        clean = {name: {"filtered": False, "severity": "safe"} for name in ("hate", "self_harm", "sexual", "violence")}
-        item = {"b64_json": b64(PNG), "content_filter_results": clean, "revised_prompt": "blocked, filtered, refused"}
-        prompt = {**clean, "jailbreak": {"detected": False, "filtered": False}}
-        assert verdict(OPENAI_ASKED, {"data": [{**item, "prompt_filter_results": prompt}]}) == (None, 1)
-
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {"status": "completed"},
-            {"status": "succeeded", "moderation": "low"},
-            {"moderation": "auto"},
-            {"finish_reason": "SUCCESS"},
-            {"moderation": {"flagged": False, "status": "not_flagged"}},
-            {"safety_status": "safety_passed"},
-            {"safety_identifier": "user-flagged-7"},
-            {"model": "filtered-and-blocked"},
-            {"blocked": False, "filtered": "false"},
-            {"respect_moderation": True},
-        ],
-    )
-    def test_other_fields_of_good_answers(self, fields: dict[str, Any]) -> None:
-        assert verdict(OPENAI_ASKED, {"data": [{"b64_json": b64(PNG), **fields}]}) == (None, 1)
-        assert verdict(OPENAI_ASKED, openai(b64(PNG), **fields)) == (None, 1)
-
-
-@pytest.mark.parametrize(
-    ("fields", "refusal"),
-    [
-        ({"finish_reason": "content_filter"}, "blocked"),
-        ({"finishReason": "CONTENT_FILTERED"}, "blocked"),
-        ({"finish_reason": "refusal"}, "blocked"),
-        ({"finish_reason": "length"}, "truncated"),
-        ({"finish_reason": "ERROR"}, "incomplete"),
-        ({"error": {"code": "moderation_blocked", "message": "x"}}, "blocked"),
-        ({"error": {"code": "content_policy_violation"}}, "blocked"),
-        ({"error": "rejected by our safety system"}, "blocked"),
-        ({"error": {"code": "server_error"}}, "incomplete"),
-        ({"refusal": "I cannot help with that."}, "blocked"),
-        ({"blocked": True}, "blocked"),
-        ({"is_filtered": "true"}, "blocked"),
-        ({"moderation": {"flagged": True}}, "blocked"),
-        ({"moderation_status": "rejected"}, "blocked"),
-        ({"status": "moderated"}, "blocked"),
-        ({"status": "failed"}, "incomplete"),
-        ({"status": "in_progress"}, "incomplete"),
-        ({"respect_moderation": False}, "blocked"),
-        ({"moderation": {"isSafe": False}}, "blocked"),
-        ({"raiFilteredReason": "unsafe content"}, "blocked"),
-        ({"content_filter_results": {"hate": {"filtered": True, "severity": "high"}}}, "blocked"),
-        ({"prompt_filter_results": [{"content_filter_results": {"sexual": {"filtered": True}}}]}, "blocked"),
-    ],
-)
-def test_an_image_beside_the_word_that_it_was_refused(fields: dict[str, Any], refusal: str) -> None:
-    item = {"b64_json": b64(PNG), **fields}
-    assert verdict(OPENAI_ASKED, {"data": [item]}) == (refusal, 1)
-    assert verdict(OPENAI_TWO, {"data": [{"b64_json": b64(JPEG)}, item]}) == (refusal, 2)
-    assert verdict(OPENAI_ASKED, openai(b64(PNG), **fields)) == (refusal, 1)
-    assert verdict(GEMINI_ASKED, google(part(), reason=None, **fields)) == (refusal, 1)
-
-
-def test_a_rating_that_blocked() -> None:
-    rating = {"category": "HARM_CATEGORY_HARASSMENT", "probability": "HIGH"}
-    assert verdict(GEMINI_ASKED, google(part(), safetyRatings=[{**rating, "blocked": True}])) == ("blocked", 1)
-    assert verdict(GEMINI_ASKED, google(part(), safety_ratings=[rating, {**rating, "blocked": True}])) == ("blocked", 1)
-    assert verdict(GEMINI_ASKED, google(part(), safetyRatings=[rating])) == (None, 1)
 
 
 class TestBodies:

@@ -46,7 +46,7 @@ def test_unrecognised_wins_over_all() -> None:
 def test_stateful_wins_over_an_unknown_reference(asking: Request) -> None:
     got = ask(asking, KeyRules())
     assert isinstance(got, Asked)
-    assert got.refusal == "stateful"
+    assert got.never_cached == "stateful"
     assert bypass_reason(got, ("image",)) == "stateful"
     assert bypass_reason(got, ("text",)) == "operation-off"  # whoever switched it off needs no other reason
     assert bypass_reason(replace(got, stream=True), ("image",)) == "stateful"

@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from cachelayer.core.entry import BlobRef, Entry, Text, encode
 from cachelayer.core.model import Cost
+from cachelayer.stores.base import Given, Parcel
 from cachelayer.stores.local import open_local
 
 NEXT = Path(__file__).with_name("next")
@@ -65,7 +66,8 @@ def write_store(folder: Path) -> None:
     store = open_local(folder, size_limit=10_000_000, clock=lambda: 1_790_000_000.0)
     for name, (entry, blobs) in entries().items():
         canonical = b'{"prompt":"%s"}' % name.encode()
-        store.put(entry.key, encode(entry), blobs, canonical=canonical, expires=entry.expires)
+        parcel = Parcel(entry.key, encode(entry), Given(blobs, canonical))
+        assert store.put(parcel, expires=entry.expires)
     store.close()
 
 

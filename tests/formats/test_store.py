@@ -22,6 +22,7 @@ from cachelayer.stores.local import LocalStore, formats, open_local, tables
 from tests.formats.regenerate import NEXT
 from tests.formats.regenerate import entries as made
 from tests.stores import worker
+from tests.stores.worker import canonical, delete
 
 PINNED = "5001039a06c04c0f"
 """Of what lies on disk in format 1. When it changes: while nothing is released, write the new number here and run
@@ -90,7 +91,7 @@ def test_an_earlier_folder_of_this_format_is_read_written_and_sound(open_: Calla
     assert worker.whole(store, one.key) == one.body
     assert bodies(store) == EXPECTED
     (small, _) = made()["small"]
-    assert store.canonical(small.key) == b'{"prompt":"small"}'
+    assert canonical(store, small.key) == b'{"prompt":"small"}'
 
 
 # -- tomorrow's, with the same number --------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ def test_a_program_that_had_it_open_is_out_and_loses_nothing(
         one.put(old)
     (small, _) = made()["small"]
     with pytest.raises(NewerFormat):
-        worker.delete(old, small.key)
+        delete(old, small.key)
     old.close()
     tomorrow(True)
     assert bodies(new) == EXPECTED

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cachelayer.core.model import Cost, Event, Outcome
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from cachelayer.core.model import Asked, Cost, Event, Outcome
 from cachelayer.core.reasons import Reason
 from cachelayer.ledger import fold, segments
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.lines import encode, encode_begun
 from cachelayer.ledger.reports import Stats, groups, totals
 
@@ -31,7 +31,7 @@ ASKED = Asked(
     namespace="default",
     count=1,
     stream=False,
-    refusal=None,
+    never_cached=None,
     size="2K",
 )
 
@@ -41,7 +41,7 @@ import os, sys
 from pathlib import Path
 from cachelayer.core.model import Asked, Event, Outcome
 from cachelayer.ledger import segments
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 asked = Asked("ab" * 32, b"{}", "gemini", "image", "gemini-3-pro-image", "h", "h", "default", 1, False, None, "2K")
 ledgers = [Ledger(Path(folder)) for folder in sys.argv[1:]]
 calls = []
@@ -233,7 +233,7 @@ import os, sys, threading
 from pathlib import Path
 from cachelayer.core.model import Asked, Event, Outcome
 from cachelayer.ledger import segments
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 segments.ROTATE_AT = 20_000
 asked = Asked("ab" * 32, b"{}", "gemini", "image", "m", "h", "h", "default", 1, False, None)
 ledger, told = Ledger(Path(sys.argv[1])), os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -23,9 +23,9 @@ import pytest
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Cost, Event
 from cachelayer.ledger import segments
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.database import visit
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import totals
-from cachelayer.ledger.table import visit
 from cachelayer.ledger.view import View
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -35,7 +35,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from cachelayer.core.model import Event, Outcome
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
     ledger.record(Event(Outcome.HIT, float(number), "default"))
@@ -228,7 +228,7 @@ def test_another_ledgers_close_does_not_make_us_dead(
     alias.record(hit)
     alias.close()
     ledger.record(hit)
-    fold = "import sys; from pathlib import Path; from cachelayer.ledger.events import Ledger; "
+    fold = "import sys; from pathlib import Path; from cachelayer.ledger.ledger import Ledger; "
     process = python(fold + "print(Ledger(Path(sys.argv[1])).fold())", folder)
     assert process.communicate()[0] == "1\n"
     assert len(segment_files(folder)) == 1
@@ -262,7 +262,7 @@ FORKING = r"""
 import os, sys
 from pathlib import Path
 from cachelayer.core.model import Event, Outcome
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 ledger.record(Event(Outcome.HIT, 1.0, "parent"))
 to_child, from_parent = os.pipe()
@@ -310,7 +310,7 @@ import os, resource, sys
 from pathlib import Path
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Event, Outcome
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 event = Event(Outcome.HIT, 1.0, "default")
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -352,7 +352,7 @@ import sys
 from pathlib import Path
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Event, Outcome
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 refused = []
 for attempt in (lambda: ledger.record(Event(Outcome.HIT, 1.0, "default")), ledger.fold):

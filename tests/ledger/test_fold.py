@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from cachelayer.core.model import Asked, Event, Outcome
-from cachelayer.ledger import fold, segments, table, view
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger import database, fold, segments, view
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.lines import Evicted, Fault, NotKept, encode, encode_begun
 from cachelayer.ledger.reports import Stats, report_json, survey, totals
 
@@ -96,14 +96,14 @@ def die_before(number: int) -> None:
         if next(left) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    connect, remove = table.connect, segments.remove
+    connect, remove = database.connect, segments.remove
 
     def traced(path: Path, mode: str, wait: float) -> sqlite3.Connection:
         db = connect(path, mode, wait)
         db.set_trace_callback(one)
         return db
 
-    table.connect = traced
+    database.connect = traced
 
     def removed(folder: Path, name: str) -> None:
         one()
@@ -134,7 +134,7 @@ def test_no_stay_inside_the_gate_holds_more_than_a_stretch(
         b"".join(encode(replace(hit, at=float(number))) for number in range(12_345))
     )
     stays: list[int] = []
-    connect = table.connect
+    connect = database.connect
 
     def traced(path: Path, mode: str, wait: float) -> sqlite3.Connection:
         stays.append(0)  # each stay has a connection of its own
@@ -142,7 +142,7 @@ def test_no_stay_inside_the_gate_holds_more_than_a_stretch(
         db.set_progress_handler(lambda: stays.append(stays.pop() + 1), 1_000)
         return db
 
-    monkeypatch.setattr(table, "connect", traced)
+    monkeypatch.setattr(database, "connect", traced)
     ledger.fold()
     assert len(stays) >= 12_345 // 1_000
     folded = max(stays)

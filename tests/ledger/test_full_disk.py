@@ -18,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Asked, Cost, Event, Outcome
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import totals
 place, number, how = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 asked = Asked("ab" * 32, b"{}", "gemini", "image", "gemini-3-pro-image", "h", "h", "default", 1, False, None)

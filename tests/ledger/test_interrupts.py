@@ -13,7 +13,7 @@ import pytest
 
 from cachelayer.core.model import Asked, Event, Outcome
 from cachelayer.ledger import segments
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import totals
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -25,7 +25,7 @@ from pathlib import Path
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Asked, Event, Outcome
 from cachelayer.ledger import segments
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import totals
 
 folder, times, how = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

@@ -13,7 +13,7 @@ import pytest
 import xxhash
 
 from cachelayer.core.model import Event
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.lines import Damaged, Evicted, Fault, Later, NotKept, decode, encode
 from cachelayer.ledger.reports import totals
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from cachelayer.core.model import Cost, Event, Outcome
 from cachelayer.core.money import LARGEST_USD
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import estimates, groups, totals
 
 SIZES = (0, 0, 0)

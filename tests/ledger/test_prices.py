@@ -33,7 +33,7 @@ PRO = Asked(
     namespace="default",
     count=1,
     stream=False,
-    refusal=None,
+    never_cached=None,
     home="google",
 )
 GPT = replace(PRO, dialect="openai", model="gpt-image-1.5", host="api.openai.com", home="openai")
@@ -142,7 +142,7 @@ class TestReportedUsage:
         assert cost(PRO, Reading(refusal)).pricing == "unpriced"
 
     def test_stored_context_and_tools_cost_more_than_tokens(self) -> None:
-        assert cost(replace(PRO, refusal="stateful"), image(GOLDEN)).pricing == "estimated"
+        assert cost(replace(PRO, never_cached="stateful"), image(GOLDEN)).pricing == "estimated"
 
     @pytest.mark.parametrize("total_out", [1319, 1321])
     def test_a_block_that_does_not_add_up_is_not_priced(self, total_out: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import totals
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -26,7 +26,7 @@ from pathlib import Path
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Cost, Event, Outcome
 from cachelayer.ledger import segments
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 
 segments.ROTATE_AT = 100_000
 ledger = Ledger(Path(sys.argv[1]))
@@ -120,7 +120,7 @@ import os, random, signal, sys, threading
 from dataclasses import replace
 from pathlib import Path
 from cachelayer.core.model import Event, Outcome
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import totals
 ledger = Ledger(Path(sys.argv[1]))
 event = Event(Outcome.HIT, 1.0, "default")

@@ -12,7 +12,7 @@ import pytest
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Cost, Event, Outcome
 from cachelayer.core.reasons import Reason
-from cachelayer.ledger.events import Ledger
+from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.reports import Because, Stats, Sums, groups, normalized, reasons, report_json, totals
 
 NOWHERE = (0, 0, 0)

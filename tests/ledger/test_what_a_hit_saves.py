@@ -29,7 +29,7 @@ PRO = Asked(
     namespace="default",
     count=1,
     stream=False,
-    refusal=None,
+    never_cached=None,
     home="google",
 )
 AT_CHEAP = replace(PRO, scope=CHEAP, host=CHEAP, home=None)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 
+from cachelayer.core.entry import Take
 from cachelayer.core.errors import NoRoom, StoreError
-from cachelayer.runtime.tier import REST, TRIES, Tier
-from cachelayer.stores.base import NONE, Evicted
+from cachelayer.runtime.tier import Tier
+from cachelayer.stores.base import Contents, Evicted, Given, Head, Parcel, Sizes
+from cachelayer.stores.layers import REST, TRIES
 
 
 class FailingStore:
@@ -21,50 +24,56 @@ class FailingStore:
         self.only: str | None = None
         """Only this method fails."""
         self.asked: list[str] = []
-        self._records: dict[str, bytes] = {}
-        self._blobs: dict[str, bytes] = {}
+        self._kept: dict[str, Parcel] = {}
 
     def _ask(self, name: str) -> None:
         self.asked.append(name)
         if self.error is not None and self.only in (None, name):
             raise self.error()
 
-    def get(self, key: str) -> bytes | None:
-        self._ask("get")
-        return self._records.get(key)
+    def fetch(self, key: str) -> Parcel | None:
+        self._ask("fetch")
+        found = self._kept.get(key)
+        return None if found is None else replace(found, contents=FailingContents(self, found.contents))
 
-    def read_blob(self, digest: str, buffer: memoryview, start: int = 0) -> int | None:
-        self._ask("read_blob")
-        if digest not in self._blobs:
-            return None
-        piece = self._blobs[digest][start : start + len(buffer)]
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def put(
-        self, key: str, record: bytes, blobs: Mapping[str, bytes], *, canonical: bytes, expires: float | None
-    ) -> None:
+    def put(self, parcel: Parcel, *, expires: float | None = None, replace: bytes | None = None) -> bool:
         self._ask("put")
-        self._records[key] = record
-        self._blobs.update(blobs)
+        if parcel.key in self._kept and replace != self._kept[parcel.key].record:
+            return False
+        self._kept[parcel.key] = parcel
+        return True
 
-    def delete(self, key: str) -> bool:
-        return self._records.pop(key, None) is not None
+    def delete(self, keys: Iterable[str]) -> int:
+        return sum(self._kept.pop(key, None) is not None for key in keys)
 
-    def scan(self) -> Iterator[tuple[str, bytes]]:
-        return iter(self._records.items())
+    def heads(self, prefix: str = "") -> Iterator[Head]:
+        return iter([Head(key, 0.0, 0.0, None, 0) for key in self._kept])
 
-    def canonical(self, key: str) -> bytes | None:
-        return None
-
-    def sizes(self) -> tuple[int, int, int]:
-        return len(self._records), len(self._blobs), 0
+    def sizes(self) -> Sizes:
+        return Sizes(len(self._kept))
 
     def take_evicted(self) -> Evicted:
-        return NONE
+        return Evicted()
 
     def close(self) -> None:
         pass
+
+
+class FailingContents:
+    def __init__(self, store: FailingStore, contents: Contents) -> None:
+        self._store, self._contents = store, contents
+
+    def pour(self, digest: str, buffer: memoryview, take: Take) -> bool:
+        self._store._ask("pour")
+        return self._contents.pour(digest, buffer, take)
+
+    def blob(self, digest: str) -> bytes | None:
+        self._store._ask("blob")
+        return self._contents.blob(digest)
+
+    def canonical(self) -> bytes | None:
+        self._store._ask("canonical")
+        return self._contents.canonical()
 
 
 class Clock:
@@ -90,29 +99,45 @@ def tier(store: FailingStore, clock: Clock) -> Tier:
     return Tier("local", store, clock=clock)
 
 
-def blob(tier: Tier, digest: str) -> bytes | None:
-    buffer = bytearray(100)
-    size = tier.read_blob(digest, memoryview(buffer))
-    return None if size is None else bytes(buffer[:size])
+PARCEL = Parcel("k", b"record", Given({"d": b"blob"}, b"{}"))
 
 
-def put(tier: Tier, key: str = "k") -> str | None:
-    return tier.put(key, b"record", {"d": b"blob"}, canonical=b"{}", expires=None)
+def get(tier: Tier, key: str = "k") -> bytes | None:
+    found = tier.fetch(key)
+    return found.record if isinstance(found, Parcel) else None
+
+
+def found_in(tier: Tier) -> Parcel:
+    found = tier.fetch("k")
+    assert isinstance(found, Parcel)
+    return found
+
+
+def put(tier: Tier, key: str = "k") -> bool | str:
+    return tier.put(replace(PARCEL, key=key))
 
 
 def test_what_a_working_store_says_is_handed_on(tier: Tier) -> None:
-    assert tier.get("k") is None
-    assert blob(tier, "d") is None
-    assert put(tier) is None
-    assert tier.get("k") == b"record"
-    assert blob(tier, "d") == b"blob"
+    assert get(tier) is None
+    assert put(tier) is True
+    assert get(tier) == b"record"
+    contents = found_in(tier).contents
+    pieces: list[bytes] = []
+
+    def take(piece: memoryview) -> bool:
+        pieces.append(bytes(piece))
+        return True
+
+    assert contents.pour("d", memoryview(bytearray(3)), take)
+    assert pieces == [b"blo", b"b"]
+    assert contents.pour("other", memoryview(bytearray(3)), lambda piece: True) is False
+    assert (contents.blob("d"), contents.canonical()) == (b"blob", b"{}")
     assert tier.failures == 0
 
 
 def test_a_tier_that_could_not_be_opened_is_not_there() -> None:
     tier = Tier("local", None)
-    assert tier.get("k") is None
-    assert blob(tier, "d") is None
+    assert get(tier) is None
     assert put(tier) == "tier-down"
 
 
@@ -130,15 +155,16 @@ def test_a_tier_that_could_not_be_opened_is_tried_again(store: FailingStore, clo
         clock.now += REST / 2
         assert put(tier) == "tier-down"
         assert put(tier) == "tier-down"
-        assert tier.get("k") is None  # a look-up opens nothing: its caller waits for it
+        assert get(tier) is None  # a look-up opens nothing: its caller waits for it
     assert tried == [1000 + REST]
     clock.now += REST / 2
     assert put(tier) == "tier-down"
     clock.now += REST
-    assert put(tier) is None
-    assert tier.get("k") == b"record"
+    assert put(tier) is True
+    assert get(tier) == b"record"
     clock.now += REST
-    assert put(tier) is None
+    assert put(tier, "other") is True
+    assert put(tier, "other") is False  # another entry is there
     assert len(tried) == 3
 
 
@@ -180,55 +206,57 @@ def test_a_tier_closed_while_it_opens_lets_go_of_the_store(clock: Clock) -> None
     ],
 )
 def test_no_exception_of_a_store_gets_out(error: Callable[[], BaseException], tier: Tier, store: FailingStore) -> None:
+    put(tier)
+    contents = found_in(tier).contents
     store.error = error
-    assert tier.get("k") is None
-    assert blob(tier, "d") is None
-    assert put(tier) == "tier-down"
+    assert get(tier) is None
+    assert contents.pour("d", memoryview(bytearray(3)), lambda piece: True) is False
+    assert put(tier, "other") == "tier-down"
     assert tier.failures == 3
 
 
 def test_an_interrupt_gets_out(tier: Tier, store: FailingStore) -> None:
     store.error = KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        tier.get("k")
+        get(tier)
 
 
 def test_the_breaker_opens_rests_and_closes_again(tier: Tier, store: FailingStore, clock: Clock) -> None:
     store.error = lambda: StoreError("down")
     for _ in range(TRIES + 5):
-        assert tier.get("k") is None
+        assert get(tier) is None
     assert len(store.asked) == TRIES
     assert tier.failures == TRIES
 
     clock.now += REST - 0.001
-    tier.get("k")
+    get(tier)
     assert len(store.asked) == TRIES
 
     clock.now += 0.001  # one call tries, fails, and the rest begins anew
     for _ in range(3):
-        tier.get("k")
+        get(tier)
     assert len(store.asked) == TRIES + 1
 
     store.error = None
     clock.now += REST
-    assert tier.get("k") is None
+    assert get(tier) is None
     for _ in range(3):
-        tier.get("k")
+        get(tier)
     assert len(store.asked) == TRIES + 5
 
     # Closed for good: it takes as many failures as at first to open it again.
     store.error = lambda: StoreError("down")
     for _ in range(TRIES + 5):
-        tier.get("k")
+        get(tier)
     assert len(store.asked) == 2 * TRIES + 5
 
 
 def test_failures_that_do_not_follow_one_another_open_nothing(tier: Tier, store: FailingStore) -> None:
     for _ in range(TRIES * 3):
         store.error = lambda: StoreError("down")
-        tier.get("k")
+        get(tier)
         store.error = None
-        tier.get("k")
+        get(tier)
     assert len(store.asked) == TRIES * 6
 
 
@@ -237,27 +265,27 @@ def test_after_the_rest_only_one_call_tries(clock: Clock) -> None:
     entered, go_on = threading.Semaphore(0), threading.Event()
 
     class HangingStore(FailingStore):
-        def get(self, key: str) -> bytes | None:
+        def fetch(self, key: str) -> Parcel | None:
             if self.error is None:
                 entered.release()
                 go_on.wait(10)
-            return super().get(key)
+            return super().fetch(key)
 
     store = HangingStore()
     tier = Tier("local", store, clock=clock)
     store.error = lambda: StoreError("down")
     for _ in range(TRIES):
-        tier.get("k")
+        get(tier)
     store.error = None
     clock.now += REST
-    trying = threading.Thread(target=tier.get, args=("k",))
+    trying = threading.Thread(target=get, args=(tier,))
     trying.start()
     assert entered.acquire(timeout=10)
-    assert tier.get("k") is None  # returns at once, though the other call hangs
+    assert get(tier) is None  # returns at once, though the other call hangs
     assert len(store.asked) == TRIES
     go_on.set()
     trying.join()
-    tier.get("k")
+    get(tier)
     assert len(store.asked) == TRIES + 2
 
 
@@ -265,15 +293,15 @@ def test_a_trial_that_never_comes_back_does_not_keep_the_tier_away(clock: Clock,
     tier = Tier("local", store, clock=clock)
     store.error = lambda: StoreError("down")
     for _ in range(TRIES):
-        tier.get("k")
+        get(tier)
     store.error = KeyboardInterrupt  # the trial ends without a verdict
     clock.now += REST
     with pytest.raises(KeyboardInterrupt):
-        tier.get("k")
+        get(tier)
     store.error = None
     clock.now += REST
-    tier.get("k")
-    tier.get("k")
+    get(tier)
+    get(tier)
     assert len(store.asked) == TRIES + 3
 
 
@@ -283,14 +311,14 @@ def test_reads_go_on_when_writes_fail(tier: Tier, store: FailingStore) -> None:
     for _ in range(TRIES + 3):
         assert put(tier, "other") == "tier-down"
     assert store.asked.count("put") == 1 + TRIES
-    assert tier.get("k") == b"record"
+    assert get(tier) == b"record"
 
 
 def test_writes_go_on_when_reads_fail(tier: Tier, store: FailingStore) -> None:
     store.error, store.only = (lambda: StoreError("down")), "get"
     for _ in range(TRIES + 3):
-        assert tier.get("k") is None
-    assert put(tier) is None
+        assert get(tier) is None
+    assert put(tier) is True
 
 
 def test_no_room_is_no_failure(tier: Tier, store: FailingStore, caplog: pytest.LogCaptureFixture) -> None:
@@ -310,7 +338,7 @@ def test_each_kind_of_failure_is_warned_of_once(
         for error in (StoreError, OSError, StoreError, OSError):
             store.error = lambda error=error: error("gone")
             for _ in range(TRIES):
-                tier.get("k")
+                get(tier)
                 put(tier)
             clock.now += REST
     messages = [record.getMessage() for record in caplog.records]
@@ -328,7 +356,7 @@ def test_threads_lose_no_failure(clock: Clock, store: FailingStore) -> None:
     def ask() -> None:
         start.wait()
         for _ in range(50):
-            tier.get("k")
+            get(tier)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cachelayer import dialects
 from cachelayer.simulator import Simulator, gemini
 from cachelayer.simulator.behaviour import Behaviour, Call
 from cachelayer.simulator.render import render
@@ -296,8 +297,9 @@ JSON = st.recursive(
 @given(JSON, JSON, JSON)
 def test_no_request_breaks_it(contents: object, parts: object, config: object) -> None:
     call = Call(0, 1, Behaviour.OK, 0.0)
-    target = gemini.Target("gemini-2.5-flash-image", stream=False, sse=False)
+    found = dialects.recognise("http://h/v1/models/gemini-2.5-flash-image:generateContent")
+    assert found is not None
     for body in (contents, {"contents": [{"parts": parts}], "generationConfig": config}):
-        reply = gemini.answer(target, json.dumps(body).encode(), call)
+        reply = gemini.answer(found[1], "application/json", json.dumps(body).encode(), call)
         assert reply.status in (200, 400)
         json.loads(b"".join(reply.chunks))

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cachelayer import dialects
+from cachelayer.dialects.dialect import Recognised
 from cachelayer.simulator import Simulator, openai_images
 from cachelayer.simulator.behaviour import Behaviour, Call
 from cachelayer.simulator.render import render
@@ -258,14 +260,18 @@ JSON = st.recursive(
 )
 
 
+def seen(edit: bool) -> Recognised:
+    found = dialects.recognise(f"http://h/v1/images/{'edits' if edit else 'generations'}")
+    assert found is not None
+    return found[1]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.booleans())
 def test_no_request_breaks_it(fields: dict[str, object], edit: bool) -> None:
     call = Call(0, 1, Behaviour.OK, 0.0)
     for body in (fields, {"prompt": "a", "size": "64x64"} | fields):
-        reply = openai_images.answer(
-            openai_images.Target(edit, None), "application/json", json.dumps(body).encode(), call
-        )
+        reply = openai_images.answer(seen(edit), "application/json", json.dumps(body).encode(), call)
         assert reply.status in (200, 400)
 
 
@@ -275,5 +281,5 @@ def test_no_form_breaks_it(noise: bytes) -> None:
     call = Call(0, 1, Behaviour.OK, 0.0)
     form = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na\r\n--b\r\n' + noise + b"\r\n--b--"
     for body in (noise, form):
-        reply = openai_images.answer(openai_images.Target(True, None), "multipart/form-data; boundary=b", body, call)
+        reply = openai_images.answer(seen(edit=True), "multipart/form-data; boundary=b", body, call)
         assert reply.status in (200, 400)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from cachelayer.stores.local import LocalStore, open_local
+from tests.stores.memory import MemoryStore, Shelf
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -43,7 +44,14 @@ class Clock:
         return self.now
 
 
-OPENERS: dict[str, Callable[..., Any]] = {"local": open_local}
+def open_memory(path: Path, *, size_limit: int, clock: Clock) -> MemoryStore:
+    return MemoryStore(_shelves.setdefault(path, Shelf()), clock)
+
+
+_shelves: dict[Path, Shelf] = {}
+OPENERS: dict[str, Callable[..., Any]] = {"local": open_local, "memory": open_memory}
+BOUNDED = ["local"]
+"""Those that keep to a size limit."""
 
 
 @pytest.fixture
@@ -60,10 +68,23 @@ def clock() -> Clock:
 @pytest.fixture(params=sorted(OPENERS))
 def open_store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Callable[..., Any]]:
     """Open the store under test; again, or again at the same time, gives the same content."""
+    with _opener(OPENERS[request.param], tmp_path, clock) as open_:
+        yield open_
+
+
+@pytest.fixture(params=BOUNDED)
+def open_bounded(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Callable[..., Any]]:
+    """As open_store, for what every store with a size limit must do."""
+    with _opener(OPENERS[request.param], tmp_path, clock) as open_:
+        yield open_
+
+
+@contextlib.contextmanager
+def _opener(opener: Callable[..., Any], tmp_path: Path, clock: Clock) -> Iterator[Callable[..., Any]]:
     opened: list[Any] = []
 
     def open_(size_limit: int = 10_000_000, name: str = "store") -> Any:
-        store = OPENERS[request.param](tmp_path / name, size_limit=size_limit, clock=clock)
+        store = opener(tmp_path / name, size_limit=size_limit, clock=clock)
         opened.append(store)
         return store
 

@@ -7,15 +7,13 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cachelayer.core.errors import NoRoom, StoreError
-from cachelayer.stores.base import Evicted
+from cachelayer.core.errors import StoreError
 
 Open = Callable[..., Any]
 
@@ -25,12 +23,11 @@ def test_what_was_put_is_found(open_store: Open, worker: Any) -> None:
     store = open_store()
     one.put(store)
     for reader in (store, open_store()):
-        assert reader.get(one.key) == one.record
-        assert {digest: reader.get_blob(digest) for digest in one.blobs} == one.blobs
-        assert reader.canonical(one.key) == b'{"of":"%s"}' % one.key.encode()
-        assert list(reader.scan()) == [(one.key, one.record)]
+        assert worker.get(reader, one.key) == one.record
+        assert worker.whole(reader, one.key) == one.body
+        assert worker.keys(reader) == [one.key]
         assert reader.sizes()[:2] == (1, 2)
-        assert reader.sizes()[2] >= one.size
+        assert reader.sizes().bytes >= one.size
 
 
 def test_it_outlives_the_store(open_store: Open, worker: Any) -> None:
@@ -43,134 +40,102 @@ def test_it_outlives_the_store(open_store: Open, worker: Any) -> None:
 
 def test_what_was_not_put_is_not_found(open_store: Open, worker: Any) -> None:
     store, absent = open_store(), worker.sample("absent").key
-    assert store.get(absent) is None
-    assert store.get_blob(absent) is None
-    assert store.canonical(absent) is None
-    assert store.delete(absent) is False
-    assert list(store.scan()) == []
+    assert store.fetch(absent) is None
+    assert store.delete([absent]) == 0
+    assert list(store.heads()) == []
     assert store.sizes()[:2] == (0, 0)
 
 
-def test_a_put_replaces_all_that_was_under_the_key(open_store: Open, worker: Any) -> None:
+def test_a_put_is_create_only(open_store: Open, worker: Any) -> None:
     store = open_store()
     old, new = worker.sample("one", b"old" * 1000), worker.sample("one", b"new" * 2000)
-    old.put(store)
-    new.put(store)
+    assert store.put(old.parcel) is True
+    assert store.put(new.parcel) is False
+    assert store.put(new.parcel, replace=b"another version") is False
+    assert worker.whole(store, new.key) == old.body
+    assert store.sizes()[:2] == (1, 1)
+
+
+def test_a_put_replaces_exactly_the_version_it_names(open_store: Open, worker: Any) -> None:
+    store = open_store()
+    old, new, other = (worker.sample("one", data) for data in (b"old" * 1000, b"new" * 2000, b"other" * 3000))
+    store.put(old.parcel)
+    version = store.fetch(old.key).version
+    assert store.put(new.parcel, replace=version) is True
     assert worker.whole(store, new.key) == new.body
-    assert [store.get_blob(digest) for digest in old.blobs] == [None]
+    assert store.sizes()[:2] == (1, 1)
+    assert store.put(other.parcel, replace=version) is False  # that one is gone
+    assert worker.whole(store, new.key) == new.body
+
+
+def test_where_nothing_is_a_put_replaces_nothing_and_is_kept(open_store: Open, worker: Any) -> None:
+    store, one = open_store(), worker.sample("one", b"image")
+    assert store.put(one.parcel, replace=b"what was evicted meanwhile") is True
+    assert worker.whole(store, one.key) == one.body
+
+
+def test_of_many_who_put_at_once_one_wins(open_store: Open, worker: Any) -> None:
+    store = open_store()
+    samples = [worker.sample("one", b"%d" % n * 1000) for n in range(12)]
+    barrier = threading.Barrier(12)
+
+    def put(one: Any) -> bool:
+        barrier.wait()
+        kept: bool = store.put(one.parcel)
+        return kept
+
+    with ThreadPoolExecutor(12) as pool:
+        kept = list(pool.map(put, samples))
+    assert kept.count(True) == 1
+    assert worker.whole(store, samples[0].key) == samples[kept.index(True)].body
     assert store.sizes()[:2] == (1, 1)
 
 
 def test_a_blob_is_kept_once_until_its_last_entry_goes(open_store: Open, worker: Any) -> None:
     store, image = open_store(), b"image" * 1000
     one, two = worker.sample("one", image), worker.sample("two", image)
-    (digest,) = one.blobs
     one.put(store)
     two.put(store)
     assert store.sizes()[:2] == (2, 1)
-    assert store.delete(one.key) is True
+    assert store.delete([one.key]) == 1
     assert worker.whole(store, two.key) == two.body
-    assert store.delete(two.key) is True
-    assert store.get_blob(digest) is None
+    assert store.delete([two.key]) == 1
     assert store.sizes()[:2] == (0, 0)
 
 
 def test_a_deleted_entry_is_gone(open_store: Open, worker: Any) -> None:
-    store, one = open_store(), worker.sample("one", b"image")
+    store, one, two = open_store(), worker.sample("one", b"image"), worker.sample("two")
     one.put(store)
-    assert (store.delete(one.key), store.delete(one.key)) == (True, False)
-    assert store.get(one.key) is None
-    assert store.canonical(one.key) is None
+    two.put(store)
+    assert (store.delete([one.key, worker.sample("absent").key]), store.delete([one.key])) == (1, 0)
+    assert store.fetch(one.key) is None
+    assert worker.keys(store) == [two.key]
+    assert store.delete([]) == 0
 
 
-def test_scan_gives_the_newest_first(open_store: Open, worker: Any, clock: Any) -> None:
+def test_heads_come_newest_first(open_store: Open, worker: Any, clock: Any) -> None:
     store = open_store()
-    keys: list[str] = []
+    samples: list[Any] = []
     for n in range(250):  # more than a page
         clock.now += 1
         one = worker.sample(n)
-        one.put(store)
-        keys.insert(0, one.key)
-    assert [key for key, _ in store.scan()] == keys
+        one.put(store, expires=clock.now + 100)
+        samples.insert(0, one)
+    heads = list(store.heads())
+    assert [head.key for head in heads] == [one.key for one in samples]
+    assert [head.size for head in heads] == [len(one.record) for one in samples]
+    assert [head.expires for head in heads] == [head.stored + 100 for head in heads]
+    assert heads[0].stored == clock.now
+    for prefix in ("", "a", samples[7].key[:6], samples[7].key, "f" * 64):
+        assert [head.key for head in store.heads(prefix)] == [one.key for one in samples if one.key.startswith(prefix)]
 
 
-def test_entries_may_be_deleted_during_a_scan(open_store: Open, worker: Any) -> None:
+def test_entries_may_be_deleted_while_they_are_listed(open_store: Open, worker: Any) -> None:
     store = open_store()
     for n in range(120):
         worker.sample(n).put(store)
-    assert sum(store.delete(key) for key, _ in store.scan()) == 120
+    assert sum(store.delete([head.key]) for head in store.heads()) == 120
     assert store.sizes()[:2] == (0, 0)
-
-
-LARGE = 500_000
-"""Bytes of a blob beside which all that a store keeps for itself is small."""
-
-
-def room_for(samples: int) -> int:
-    """A size limit that holds so many large samples, and not one more."""
-    return samples * LARGE + LARGE * 4 // 5
-
-
-def test_the_least_recently_used_makes_room(open_store: Open, worker: Any, clock: Any) -> None:
-    samples = [worker.sample(n, bytes([n]) * LARGE) for n in range(4)]
-    store = open_store(size_limit=room_for(3))
-    for one in samples[:3]:
-        clock.now += 1
-        one.put(store)
-    assert store.take_evicted() == Evicted()
-    clock.now += 1
-    assert store.get(samples[0].key)  # now samples[1] is the oldest
-    clock.now += 1
-    samples[3].put(store)
-    assert [store.get(one.key) is not None for one in samples] == [True, False, True, True]
-    assert store.sizes()[2] <= room_for(3)
-    assert store.take_evicted() == Evicted(1, Decimal("0.04"))
-    assert store.take_evicted() == Evicted()
-
-
-def test_expired_entries_make_room_before_live_ones(open_store: Open, worker: Any, clock: Any) -> None:
-    samples = [worker.sample(n, bytes([n]) * LARGE) for n in range(4)]
-    store = open_store(size_limit=room_for(3))
-    for one, expires in zip(samples, (None, None, clock.now + 10), strict=False):
-        clock.now += 1
-        one.put(store, expires=expires)
-    clock.now += 20
-    samples[3].put(store)
-    assert [store.get(one.key) is not None for one in samples] == [True, True, False, True]
-    assert store.take_evicted() == Evicted()  # nobody could have been served it
-
-
-def test_what_can_never_fit_is_refused_and_costs_nothing(open_store: Open, worker: Any) -> None:
-    small, large = worker.sample("small", b"s" * 100), worker.sample("large", b"l" * LARGE * 2)
-    store = open_store(size_limit=large.size - 1)
-    small.put(store)
-    with pytest.raises(NoRoom):
-        large.put(store)
-    assert worker.whole(store, small.key) == small.body
-    assert store.get(large.key) is None
-    assert store.sizes()[:2] == (1, 1)
-    assert store.take_evicted() == Evicted()
-
-
-def test_a_store_for_one_keeps_the_last_one(open_store: Open, worker: Any) -> None:
-    store = open_store(size_limit=room_for(1))
-    for n in range(5):
-        one = worker.sample(n, bytes([n]) * LARGE)
-        one.put(store)
-        assert worker.whole(store, one.key) == one.body
-        assert store.sizes()[0] == 1
-    assert store.take_evicted() == Evicted(4, Decimal("0.16"))
-
-
-def test_many_small_entries_are_bounded_too(open_store: Open, worker: Any) -> None:
-    """Nothing but records and canonical requests: they count as well."""
-    store = open_store(size_limit=1_000_000)
-    for n in range(600):
-        one = worker.sample(n, text=b"%d" % n * 1000)
-        store.put(one.key, one.record, {}, canonical=str(random.Random(n).random()).encode() * 100, expires=None)
-        assert store.sizes()[2] <= 1_000_000
-    assert 100 < store.sizes()[0] < 600
-    assert store.take_evicted().entries == 600 - store.sizes()[0]
 
 
 def test_a_closed_store_raises(open_store: Open, worker: Any) -> None:
@@ -178,11 +143,10 @@ def test_a_closed_store_raises(open_store: Open, worker: Any) -> None:
     store.close()
     store.close()
     for call in (
-        lambda: store.get(one.key),
-        lambda: store.get_blob(one.key),
-        lambda: one.put(store),
-        lambda: store.delete(one.key),
-        lambda: next(store.scan()),
+        lambda: store.fetch(one.key),
+        lambda: store.put(one.parcel),
+        lambda: store.delete([one.key]),
+        lambda: next(store.heads()),
         store.sizes,
     ):
         with pytest.raises(StoreError):
@@ -204,17 +168,18 @@ def test_threads_at_once(open_store: Open, worker: Any) -> None:
                 one.put(store)
             elif step < 0.8:
                 # A record read before a delete may find its blobs gone: that is a miss. Wrong bytes are not.
-                record = store.get(one.key)
-                assert record in (None, one.record)
-                assert all(store.get_blob(digest) in (None, data) for digest, data in one.blobs.items())
-                read += record is not None
+                found = store.fetch(one.key)
+                assert found is None or found.record == one.record
+                for digest, data in one.blobs.items() if found is not None else ():
+                    assert found.contents.blob(digest) in (None, data)
+                read += found is not None
             else:
-                store.delete(one.key)
+                store.delete([one.key])
         return read
 
     with ThreadPoolExecutor(12) as pool:
         assert sum(pool.map(run, range(12))) > 0
-    for key, _ in store.scan():
+    for key in worker.keys(store):
         assert worker.whole(store, key) is not None
 
 
@@ -234,11 +199,11 @@ def test_any_history(open_store: Open, worker: Any, steps: list[tuple[str, int]]
             one.put(store)
             model[one.key] = one
         elif step == "delete":
-            assert store.delete(one.key) or one.key not in model or limit < 3_000_000
+            assert store.delete([one.key]) == 1 or one.key not in model or limit < 3_000_000
             model.pop(one.key, None)
         else:
             assert worker.whole(store, one.key) in (None, model[one.key].body if one.key in model else None)
-    kept = [key for key, _ in store.scan()]
+    kept = worker.keys(store)
     if limit == 3_000_000:
         assert set(kept) == set(model)
     assert set(kept) <= set(model)

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import diskcache
 import pytest
 
 from cachelayer.stores.local.index import Refused, StrictDisk
+from tests.stores.worker import delete, get, put
 
 Open = Callable[..., Any]
 ABSENT = "0" * 64
@@ -75,13 +77,13 @@ def test_a_planted_pickle_does_not_run(
     canary.rmdir()
 
     store = open_here()
-    assert store.get(ABSENT) is None
+    assert get(store, ABSENT) is None
     assert store.problems == {"refused-row": 1}
     assert [problem.kind for problem in store.verify(deep=True)] == ["refused-row"]
-    assert len(list(store.scan())) == 1
+    assert len(list(store.heads())) == 1
     one = worker.sample("one", b"image" * 1000)
     assert worker.whole(store, one.key) == one.body
-    assert store.delete(ABSENT) is True
+    assert delete(store, ABSENT) is True
     store.maintain()
     assert not canary.exists()
     assert (folder / "entries" / "planted.val").read_bytes() == payload
@@ -98,14 +100,15 @@ def test_a_planted_file_name_reads_and_removes_nothing(
     planted = str(outside) if absolute else "../../outside/secret"
     plant_row(folder, mode=mode, filename=planted, value=b"value")
     store = open_here()
-    assert store.get(ABSENT) is None
+    assert get(store, ABSENT) is None
     assert store.problems == {"refused-row": 1}
     # Overwriting and deleting the row are what made stock diskcache remove the file.
-    store.put(ABSENT, b"record", {}, canonical=b"", expires=None)
-    assert store.get(ABSENT) == b"record"
-    store.delete(ABSENT)
+    mine = replace(worker.sample("mine"), key=ABSENT)
+    put(store, mine)
+    assert get(store, ABSENT) == mine.record
+    delete(store, ABSENT)
     plant_row(folder, mode=mode, filename=planted, value=b"value")
-    store.delete(ABSENT)
+    delete(store, ABSENT)
     assert outside.read_bytes() == b"secret"
 
 
@@ -116,7 +119,7 @@ def test_a_row_of_another_kind_is_refused(
     plant_row(folder, mode=mode, filename=None, value=value)
     store = open_here()
     with caplog.at_level(logging.WARNING, "cachelayer"):
-        assert [store.get(ABSENT), store.get(ABSENT)] == [None, None]
+        assert [get(store, ABSENT), get(store, ABSENT)] == [None, None]
     assert store.problems == {"refused-row": 2}
     assert len(caplog.records) == 1
 
@@ -130,7 +133,7 @@ def test_a_pickled_key_is_passed_over(folder: Path, tmp_path: Path, open_here: O
     )
     store = open_here()
     assert [problem.kind for problem in store.verify(deep=True)] == ["refused-row"]
-    assert len(list(store.scan())) == 1
+    assert len(list(store.heads())) == 1
     store.maintain()
     assert not canary.exists()
 
@@ -177,7 +180,7 @@ def test_an_index_that_we_did_not_write_is_moved_aside(
     assert "entries.aside" in caplog.text
     assert (folder / "entries.aside" / "cache.db").read_bytes() == before
     one = worker.sample("one", b"image" * 1000)
-    assert store.get(one.key) is None
+    assert get(store, one.key) is None
     one.put(store)
     assert worker.whole(store, one.key) == one.body
     store.close()
@@ -190,12 +193,12 @@ def test_a_view_in_the_place_of_a_table_is_not_read(folder: Path, open_here: Ope
     assert open_here().problems == {"index": 1}
 
 
-def test_an_index_that_is_a_link_is_not_followed(folder: Path, tmp_path: Path, open_here: Open) -> None:
+def test_an_index_that_is_a_link_is_not_followed(folder: Path, tmp_path: Path, open_here: Open, worker: Any) -> None:
     database = folder / "entries" / "cache.db"
     database.rename(tmp_path / "elsewhere.db")
     database.symlink_to(tmp_path / "elsewhere.db")
     before = (tmp_path / "elsewhere.db").read_bytes()
     store = open_here()
     assert store.problems == {"index": 1}
-    store.put(ABSENT, b"record", {}, canonical=b"", expires=None)
+    put(store, replace(worker.sample("mine"), key=ABSENT))
     assert (tmp_path / "elsewhere.db").read_bytes() == before

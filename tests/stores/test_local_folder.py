@@ -10,16 +10,18 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cachelayer.core.entry import Broken
+from cachelayer.core.entry import BlobRef, Broken, Entry, decode, encode
 from cachelayer.core.errors import NewerFormat, NoRoom, StoreError
 from cachelayer.stores.base import Evicted
 from cachelayer.stores.local import open_local
+from tests.stores.worker import blob, canonical, delete, get, put
 
 Open = Callable[..., Any]
 
@@ -104,7 +106,7 @@ def test_a_blob_that_is_a_link_is_refused_and_replaced(
     path = store.blob_path(digest)
     path.unlink()
     path.symlink_to(outside)
-    assert store.get_blob(digest) is None
+    assert blob(store, digest) is None
     assert store.problems == {"unfit-blob": 1}
     one.put(store)
     assert worker.whole(store, one.key) == one.body
@@ -119,10 +121,10 @@ def test_a_shelf_that_is_a_link_is_refused(tmp_path: Path, open_here: Open, work
     shelf = store.blob_path(digest).parent
     shelf.rename(tmp_path / "outside")
     shelf.symlink_to(tmp_path / "outside")
-    assert store.get_blob(digest) is None
+    assert blob(store, digest) is None
     with pytest.raises(StoreError):
         one.put(store)
-    store.delete(one.key)
+    delete(store, one.key)
     store.maintain()
     assert (tmp_path / "outside" / digest).read_bytes() == b"image" * 1000
 
@@ -133,7 +135,7 @@ def test_a_pipe_in_a_blobs_place_does_not_hang(open_here: Open, worker: Any) -> 
     path = store.blob_path(next(iter(one.blobs)))
     path.unlink()
     os.mkfifo(path)
-    assert store.get_blob(path.name) is None
+    assert blob(store, path.name) is None
     assert store.problems == {"unfit-blob": 1}
 
 
@@ -148,7 +150,7 @@ def test_a_folder_in_a_blobs_place_is_moved_aside_and_the_blob_repaired(
         path.unlink()
         path.mkdir()
         (path / "thesis.txt").write_text(f"mine {number}")
-        assert store.get_blob(digest) is None
+        assert blob(store, digest) is None
         one.put(store)
         assert worker.whole(store, one.key) == one.body
         assert (folder / "blobs.aside" / f"{digest}-{number}" / "thesis.txt").read_text() == f"mine {number}"
@@ -165,7 +167,7 @@ def test_a_folder_in_a_blobs_place_stops_no_collector_and_no_opening(
     path.unlink()
     path.mkdir()
     (path / "thesis.txt").write_text("mine")
-    assert store.delete(one.key)
+    assert delete(store, one.key)
     two.put(store)
     store.maintain()
     assert store.verify(deep=True) == []
@@ -189,7 +191,7 @@ def test_a_machine_without_descriptors_is_no_damage(open_here: Open, worker: Any
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
         with pytest.raises(StoreError, match="Too many open files"):
-            store.get_blob(next(iter(one.blobs)))
+            blob(store, next(iter(one.blobs)))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert store.problems == {}
@@ -199,13 +201,24 @@ def test_a_machine_without_descriptors_is_no_damage(open_here: Open, worker: Any
 @pytest.mark.parametrize("digest", ["", "../../format", "0" * 63, "0" * 64 + "\n", "G" * 64, "A" * 64])
 def test_a_digest_that_is_none_becomes_no_path(open_here: Open, worker: Any, digest: str) -> None:
     store = open_here()
-    assert store.get_blob(digest) is None
+    assert blob(store, digest) is None
     assert store.problems == {"bad-digest": 1}
+    one = worker.sample("one", b"x")
     with pytest.raises(StoreError):
-        store.put("0" * 64, b"record", {digest: b"x"}, canonical=b"", expires=None)
+        put(store, replace(one, record=encode(renamed(decode(one.record), digest)), blobs={digest: b"x"}))
     with pytest.raises(StoreError):
-        store.put(digest, b"record", {}, canonical=b"", expires=None)
+        put(store, replace(one, key=digest))
+    with pytest.raises(StoreError):
+        put(store, replace(one, record=one.record[:-1]))
+    with pytest.raises(StoreError):
+        put(store, replace(one, blobs={}))
     assert store.sizes()[:2] == (0, 0)
+
+
+def renamed(entry: Entry, digest: str) -> Entry:
+    """The entry, its blobs under another name."""
+    pieces = (replace(piece, digest=digest) if isinstance(piece, BlobRef) else piece for piece in entry.template)
+    return replace(entry, template=tuple(pieces))
 
 
 # -- damage ------------------------------------------------------------------------------------------------------
@@ -271,7 +284,7 @@ def test_an_unusable_index_is_replaced_with_one_warning(
         store = open_here()
     assert store.problems == {"index": 1}
     assert len(caplog.records) == 1
-    assert store.get(one.key) is None
+    assert get(store, one.key) is None
     # The blobs of the lost index are counted at once and go at the next clean-up, unless they are wanted before.
     assert store.sizes()[:2] == (0, 1)
     two.put(store)
@@ -293,7 +306,7 @@ def test_an_index_damaged_in_use_costs_its_entries_only(
     damage(folder / "entries" / "cache.db")
     for _ in range(2):
         for one in samples:
-            assert store.get(one.key) in (None, one.record)
+            assert get(store, one.key) in (None, one.record)
             one.put(store)
     assert [worker.whole(store, one.key) for one in samples] == [one.body for one in samples]
     # What the first store still had in its log, a second one may find unusable, and begin a fresh index.
@@ -316,7 +329,7 @@ def test_a_blob_that_vanishes_during_its_put_is_written_again(tmp_path: Path, wo
 
     store = open_local(tmp_path / "store", size_limit=10_000_000, clock=clock)
     one.put(store)
-    assert [store.get_blob(digest) for digest in one.blobs] == list(one.blobs.values())
+    assert [blob(store, digest) for digest in one.blobs] == list(one.blobs.values())
     assert store.sizes()[:2] == (1, 1)
     store.close()
 
@@ -324,10 +337,10 @@ def test_a_blob_that_vanishes_during_its_put_is_written_again(tmp_path: Path, wo
 def test_a_blob_whose_entry_was_evicted_at_once_is_not(open_here: Open, worker: Any) -> None:
     store, one = open_here(), worker.sample("one", b"image" * 1000)
     one.put(store)
-    store.delete(one.key)
+    delete(store, one.key)
     ((digest, data),) = one.blobs.items()
     store._opened.space.mend(digest, data)
-    assert store.get_blob(digest) is None
+    assert blob(store, digest) is None
     assert store.sizes()[:2] == (0, 0)
 
 
@@ -359,7 +372,7 @@ def test_a_lowered_limit_holds_from_the_start(open_here: Open, worker: Any, cloc
         one.put(store)
     store.close()
     store = open_here(size_limit=1_900_000)
-    assert [store.get(one.key) is not None for one in samples] == [False] * 7 + [True] * 3
+    assert [get(store, one.key) is not None for one in samples] == [False] * 7 + [True] * 3
 
 
 def test_an_expired_entry_is_readable_until_it_is_dropped(open_here: Open, worker: Any, clock: Any) -> None:
@@ -368,7 +381,7 @@ def test_an_expired_entry_is_readable_until_it_is_dropped(open_here: Open, worke
     clock.now += 20
     assert worker.whole(store, one.key) == one.body
     store.maintain()
-    assert store.get(one.key) is None
+    assert get(store, one.key) is None
     assert store.sizes()[:2] == (0, 0)
 
 
@@ -388,10 +401,10 @@ def test_uses_reach_the_index_in_batches_and_at_close(folder: Path, open_here: O
         return int(count)
 
     for key in keys[:99]:
-        store.get(key)
+        get(store, key)
     assert used() == 0  # a hit writes nothing
     for key in keys[99:]:
-        store.get(key)
+        get(store, key)
     store.close()
     assert used() == 120
 
@@ -400,11 +413,11 @@ def test_deleted_bytes_are_overwritten(folder: Path, open_here: Open, worker: An
     store = open_here()
     secrets = [worker.sample(n, text=b"SECRET-%d" % n * 300) for n in range(5)]
     for one in secrets:
-        store.put(one.key, one.record, {}, canonical=b"", expires=None)
+        put(store, one, canonical=b"")
     worker.sample("kept", text=b"kept").put(store)
     assert b"SECRET-" in b"".join(tree(folder).values())
     for one in secrets:
-        store.delete(one.key)
+        delete(store, one.key)
     store.maintain()
     assert b"SECRET-" not in b"".join(tree(folder).values())
     assert not any(one.key.encode() in b"".join(tree(folder).values()) for one in secrets)
@@ -422,18 +435,8 @@ def test_the_log_stays_bounded(folder: Path, open_here: Open, worker: Any) -> No
 
 def test_a_large_canonical_request_is_kept_out(open_here: Open, worker: Any) -> None:
     store, one = open_here(), worker.sample("one")
-    store.put(one.key, one.record, {}, canonical=os.urandom(1_100_000), expires=None)
-    assert (store.get(one.key), store.canonical(one.key)) == (one.record, None)
-
-
-def test_a_record_too_big_for_sqlite_is_refused_and_costs_nothing(open_here: Open, worker: Any) -> None:
-    store, one = open_here(size_limit=4_000_000_000), worker.sample("one", b"image")
-    one.put(store)
-    with pytest.raises(StoreError):
-        store.put("0" * 64, bytes(1_000_000_001), {}, canonical=b"", expires=None)
-    assert worker.whole(store, one.key) == one.body
-    assert store.problems == {}
-    assert store.sizes()[:2] == (1, 1)
+    put(store, one, canonical=os.urandom(1_100_000))
+    assert (get(store, one.key), canonical(store, one.key)) == (one.record, None)
 
 
 # -- disks that refuse -------------------------------------------------------------------------------------------
@@ -497,7 +500,7 @@ def test_a_full_disk_costs_the_least_recently_used(folder: Path, open_here: Open
             clock.now += 1
             one.put(store)  # the oldest go: what they free is what it needs
             assert worker.whole(store, one.key) == one.body
-        stored = [one for one in samples if store.get(one.key)]
+        stored = [one for one in samples if get(store, one.key)]
         assert stored[-3:] == samples[-3:]
         assert store.take_evicted() == Evicted(40 - len(stored), (40 - len(stored)) * Decimal("0.04"))
         with pytest.raises(NoRoom):  # more than all that could go
@@ -507,7 +510,7 @@ def test_a_full_disk_costs_the_least_recently_used(folder: Path, open_here: Open
         assert [worker.whole(store, one.key) for one in stored] == [one.body for one in stored]
         assert store.take_evicted() == Evicted()
         (folder / ".ballast").unlink()  # space comes back, and with it everything
-        assert store.delete(stored[0].key)
+        assert delete(store, stored[0].key)
         worker.sample("after", b"a" * 100_000).put(store)
         store.maintain()
         connection = sqlite3.connect(folder / "entries" / "cache.db")

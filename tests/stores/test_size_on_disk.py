@@ -20,6 +20,7 @@ from cachelayer.stores.local import open_local, sizes_in, tables
 from cachelayer.stores.local.index import CHECKPOINT_BY, StrictDisk
 from cachelayer.stores.local.measure import LOG_ALLOWANCE
 from tests.stores.test_local_processes import freeze, observed, on_disk, progress, thaw
+from tests.stores.worker import delete, get, put
 
 Open = Callable[..., Any]
 Start = Callable[..., subprocess.Popen[str]]
@@ -82,7 +83,7 @@ def test_whatever_it_is_made_of(what: str, folder: Path, open_here: Open, worker
         blobs = {"blob": [os.urandom(60_000)], "small blobs": [os.urandom(100) for _ in range(8)]}.get(what, [])
         one = worker.sample(n, *blobs, text=os.urandom(15_000) if what == "text" else b"x")
         canonical = os.urandom(90_000) if what == "request" else b"{}"
-        store.put(one.key, one.record, one.blobs, canonical=canonical, expires=None)
+        put(store, one, canonical=canonical)
         kept = store.sizes()[0]
         assert observed(folder) <= limit
         assert worker.whole(store, one.key) == one.body
@@ -98,7 +99,7 @@ def test_what_is_deleted_gives_its_room_back(folder: Path, open_here: Open, work
         one.put(store)
     full = observed(folder)
     for one in samples:
-        store.delete(one.key)
+        delete(store, one.key)
     store.maintain()
     # What remains are the folders of blobs, which stay, and an index that was in use.
     shelves = sum(path.stat().st_blocks * 512 for path in (folder / "blobs").iterdir())
@@ -119,7 +120,7 @@ def test_a_reader_who_stays_costs_entries_and_not_the_disk(folder: Path, open_he
         one = worker.sample(stored, text=os.urandom(14_000))
         canonical = os.urandom(900_000)
         try:
-            store.put(one.key, one.record, {}, canonical=canonical, expires=None)
+            put(store, one, canonical=canonical)
             stored += 1
         except NoRoom:
             refused += 1
@@ -201,9 +202,8 @@ def test_eviction_in_a_full_store_is_no_news(open_here: Open, worker: Any, clock
 def test_what_expired_or_had_no_price_costs_nothing(folder: Path, open_here: Open, worker: Any, clock: Any) -> None:
     store = open_here(2_000_000)
     unpriced = worker.sample("unpriced", b"u" * 500_000)
-    record = unpriced.record.replace(b'"usd":"0.04"', b'"usd":"0.04"')
     clock.now += 1
-    store.put(unpriced.key, record, unpriced.blobs, canonical=b"", expires=None)
+    put(store, unpriced)
     with sqlite3.connect(folder / "entries" / "cache.db") as database:
         database.execute("UPDATE Cache SET value = x'00'")  # damaged: what it had cost is not known
     database.close()
@@ -234,7 +234,7 @@ def test_the_oldest_make_room_on_a_disk_that_others_fill(folder: Path, worker: A
         for one in samples[10:]:
             clock.now += 1
             one.put(store)
-        kept = [store.get(one.key) is not None for one in samples]
+        kept = [get(store, one.key) is not None for one in samples]
         assert kept == sorted(kept)
         assert kept[5:] == [True] * 7  # no more went than was needed
         assert all(worker.whole(store, one.key) == one.body for one, there in zip(samples, kept, strict=True) if there)
@@ -245,7 +245,7 @@ def test_the_oldest_make_room_on_a_disk_that_others_fill(folder: Path, worker: A
             one.put(store)
         with pytest.raises(NoRoom):
             worker.sample("too large", os.urandom(3_000_000)).put(store)
-        assert all(store.get(one.key) for one in [*small, samples[-1]])
+        assert all(get(store, one.key) for one in [*small, samples[-1]])
         assert list((folder / "incoming").iterdir()) == []
     finally:
         store.close()

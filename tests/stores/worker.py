@@ -18,7 +18,7 @@ from blake3 import blake3
 from cachelayer.core.entry import BlobRef, Entry, Text, decode, encode, read_body
 from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.core.model import Cost
-from cachelayer.stores.base import Store
+from cachelayer.stores.base import Given, Parcel, Store
 from cachelayer.stores.local import LocalStore, open_local
 
 
@@ -34,8 +34,13 @@ class Sample:
         """Bytes of the record and the blobs."""
         return len(self.record) + sum(map(len, self.blobs.values()))
 
+    @property
+    def parcel(self) -> Parcel:
+        """What is put."""
+        return Parcel(self.key, self.record, Given(self.blobs, b'{"of":"%s"}' % self.key.encode()))
+
     def put(self, store: Store, *, expires: float | None = None) -> None:
-        store.put(self.key, self.record, self.blobs, canonical=b'{"of":"%s"}' % self.key.encode(), expires=expires)
+        put(store, self, canonical=b'{"of":"%s"}' % self.key.encode(), expires=expires)
 
 
 def sample(name: object, *blobs: bytes, text: bytes = b"text") -> Sample:
@@ -71,15 +76,46 @@ def drawn(rng: random.Random, names: int = 12) -> Sample:
     return sample(number, *blobs, text=bytes(100 * number))
 
 
-def whole(store: LocalStore, key: str) -> bytes | None:
+def put(store: Store, one: Sample, *, canonical: bytes = b"", expires: float | None = None) -> None:
+    """Put an entry, over whatever is there."""
+    parcel = Parcel(one.key, one.record, Given(one.blobs, canonical))
+    version: bytes | None = None
+    while not store.put(parcel, expires=expires, replace=version):  # others may put the same meanwhile
+        there = store.fetch(one.key)
+        version = None if there is None else there.version
+
+
+def get(store: Store, key: str) -> bytes | None:
+    """The record under a key."""
+    found = store.fetch(key)
+    return found.record if isinstance(found, Parcel) else None
+
+
+def whole(store: Store, key: str) -> bytes | None:
     """The body under a key, None when there is no entry. Raises Broken when its record or a blob is not whole."""
-    record = store.get(key)
-    return None if record is None else read_body(decode(record), store.get_blob)
+    found = store.fetch(key)
+    return read_body(decode(found.record), found.contents.pour) if isinstance(found, Parcel) else None
+
+
+def keys(store: Store) -> list[str]:
+    """The keys of all entries, newest first."""
+    return [head.key for head in store.heads()]
+
+
+def blob(store: LocalStore, digest: str) -> bytes | None:
+    """The bytes of a blob, whichever entry it belongs to."""
+    return store._blob(digest)
+
+
+def canonical(store: Store, key: str) -> bytes | None:
+    """The canonical request of an entry."""
+    found = store.fetch(key)
+    return found.contents.canonical() if isinstance(found, Parcel) else None
 
 
 def delete(store: Store, key: str) -> bool:
     """Whether there was an entry to delete."""
-    return store.delete(key)
+    return store.delete([key]) == 1
 
 
 def churn(folder: Path, limit: int, seed: int) -> None:
@@ -89,7 +125,7 @@ def churn(folder: Path, limit: int, seed: int) -> None:
     while True:
         chosen = drawn(rng)
         if rng.random() < 0.2:
-            store.delete(chosen.key)
+            store.delete([chosen.key])
         else:
             try:
                 chosen.put(store)
@@ -110,7 +146,7 @@ def press(folder: Path, limit: int, seed: int) -> None:
         blobs = [rng.randbytes(rng.randrange(1000, limit // 20)) for _ in range(rng.choice([0, 0, 0, 0, 0, 0, 1, 2]))]
         one = sample((seed, number), *blobs, text=rng.randbytes(rng.randrange(10, 14_000)))
         canonical = rng.randbytes(rng.choice([100, 1000, 1000, 3000, limit // 50]))
-        store.put(one.key, one.record, one.blobs, canonical=canonical, expires=None)
+        put(store, one, canonical=canonical)
         print(one.key, flush=True)
 
 
@@ -139,7 +175,7 @@ def read_only(folder: Path, limit: int, seed: int) -> None:
     os.setgid(65534)
     os.setuid(65534)
     store = open_local(folder, size_limit=limit)
-    print(sum(whole(store, key) is not None for key, _ in store.scan()))
+    print(sum(whole(store, key) is not None for key in keys(store)))
     try:
         sample("new").put(store)
     except StoreError as error:
@@ -214,7 +250,7 @@ def forks(folder: Path, limit: int, seed: int) -> None:
     over.set()
     for thread in threads:
         thread.join()
-    store.put(samples[0].key, samples[0].record, samples[0].blobs, canonical=b"", expires=None)
+    put(store, samples[0])
     print(sum(codes), store.sizes()[0], dict(store.problems), flush=True)
     store.close()
 

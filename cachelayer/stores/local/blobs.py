@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cachelayer.core.entry import Take
 from cachelayer.machine.files import make_folder, sync_folder
 
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
@@ -89,21 +90,16 @@ class BlobFiles:
         finally:
             os.close(file)
 
-    def read_into(self, digest: str, buffer: memoryview, start: int) -> int | None:
-        """Fill a buffer with the bytes of a blob from ``start`` on; how many there were. Else as read()."""
+    def pour(self, digest: str, buffer: memoryview, take: Take) -> bool:
+        """Hand a blob to ``take`` through a buffer (stores.base.Contents.pour). Else as read()."""
         file = self._open(digest)
         if file is None:
-            return None
+            return False
         try:
-            if start:
-                os.lseek(file, start, os.SEEK_SET)
-            done = 0
-            while done < len(buffer):
-                got = os.readv(file, [buffer[done:]])
-                if not got:
-                    break
-                done += got
-            return done
+            while True:
+                size = _fill(file, buffer)
+                if (size and not take(buffer[:size])) or size < len(buffer):
+                    return True
         finally:
             os.close(file)
 
@@ -293,6 +289,16 @@ class BlobFiles:
             yield shelf
         finally:
             os.close(shelf)
+
+
+def _fill(file: int, buffer: memoryview) -> int:
+    size = os.readv(file, [buffer])
+    while 0 < size < len(buffer):  # a read may end early, and only one of nothing says that the file does
+        more = os.readv(file, [buffer[size:]])
+        if not more:
+            break
+        size += more
+    return size
 
 
 def blocks(status: os.stat_result) -> int:

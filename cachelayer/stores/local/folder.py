@@ -52,8 +52,31 @@ def prepare(path: Path) -> bool:
         formats.write_new(path)
         number = formats.read_number(path) or 0
     formats.refuse_newer(path, number)
+    if not _may_write(path):
+        _refuse_older(path, number)
+        return True
+    return False
+
+
+def check_to_look(path: Path) -> None:
+    """Raise StoreError where there is no store that this version can read as it is. Changes nothing."""
+    number = formats.read_number(path)
+    if number is None:
+        raise StoreError(f"there is no store in {path}")
+    formats.refuse_newer(path, number)
+    _refuse_older(path, number)
+
+
+def _refuse_older(path: Path, number: int) -> None:
+    if number < formats.FORMAT:
+        raise StoreError(
+            f"{path} has store format {number}: open it once where it can be written, to bring it up to date"
+        )
+
+
+def _may_write(path: Path) -> bool:
     folders = [path, *(path / name for name in ("entries", "blobs") if (path / name).is_dir())]
-    return not all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
+    return all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
 
 
 def ensure_index(path: Path, files: BlobFiles, damaged: tuple[int, int] | None, warn: Callable[[str], None]) -> None:

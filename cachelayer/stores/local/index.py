@@ -21,6 +21,7 @@ from typing import Any
 
 import diskcache
 
+from cachelayer.core.entry import Version
 from cachelayer.core.errors import StoreError
 from cachelayer.machine.files import Identity, identity_of
 from cachelayer.machine.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
@@ -52,6 +53,10 @@ _PER_CONNECTION = (
     "journal_size_limit",
     "wal_autocheckpoint",
 )
+
+NOT_OURS: Version = b""
+"""The version of a row of another kind than we write. Of ours it is the record: nothing is hashed on the way of a hit,
+and compared only where one is to be replaced."""
 
 KEY = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
 
@@ -370,6 +375,15 @@ class Index:
                 self._idle.pop().close()
             except IndexError:
                 return
+
+
+def version_of(sql: sqlite3.Connection, key: str) -> Version | None:
+    """What a key's row is told from others by: its record, or NOT_OURS; None when there is no row."""
+    row = sql.execute("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchone()
+    if row is None:
+        return None
+    mode, filename, value = row
+    return value if mode == diskcache.core.MODE_RAW and filename is None and type(value) is bytes else NOT_OURS
 
 
 def identity(folder: Path) -> Identity | None:

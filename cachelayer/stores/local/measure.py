@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cachelayer.stores.base import Sizes
 from cachelayer.stores.local.blobs import blocks
 from cachelayer.stores.local.index import FILE, log_size
 from cachelayer.stores.local.rows import has_file
@@ -98,10 +99,10 @@ def free_pages(sql: sqlite3.Connection) -> int:
     return int(free)
 
 
-def sizes(sql: sqlite3.Connection, path: Path) -> tuple[int, int, int]:
-    """(entries, blobs, bytes on disk as the size limit counts them)."""
+def sizes(sql: sqlite3.Connection, path: Path) -> Sizes:
+    """What a store holds, in bytes on disk."""
     entries, blobs = sql.execute("SELECT (SELECT count(*) FROM Entry), (SELECT count(*) FROM Blob)").fetchone()
-    return entries, blobs, measure(sql, path).with_room_for(Need())
+    return Sizes(entries, blobs, measure(sql, path).with_room_for(Need()))
 
 
 def least(sql: sqlite3.Connection, taken: Taken) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachelayer.core.policy import CLOCK_LEEWAY
+from cachelayer.stores.base import Head
 from cachelayer.stores.local.blobs import DIGEST, BlobFiles, Extent
 from cachelayer.stores.local.index import Index
 from cachelayer.stores.local.writers import Writer
@@ -127,6 +128,16 @@ def clamp_times(sql: sqlite3.Connection, now: float) -> int:
         " WHERE key IN (SELECT key FROM Entry WHERE used > ?2 ORDER BY used LIMIT ?3)",
         (now, late, CLAMPED),
     ).rowcount
+
+
+def heads_page(sql: sqlite3.Connection, prefix: str, after: tuple[float, str], limit: int) -> list[Head]:
+    """The newest entries whose keys begin so and that come after (stored, key)."""
+    rows = sql.execute(
+        "SELECT key, stored, used, expires, bytes FROM Entry WHERE (stored, key) < (?, ?) AND key >= ? AND key < ?"
+        " ORDER BY stored DESC, key DESC LIMIT ?",
+        (*after, prefix, prefix + "g", limit),  # "g" comes after every hex digit
+    )
+    return [Head(*row) for row in rows]
 
 
 def mark_idle(sql: sqlite3.Connection, digests: Iterable[str]) -> list[str]:

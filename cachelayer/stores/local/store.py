@@ -1,4 +1,4 @@
-"""The local tier: entries in a diskcache, blobs in files named by their content. Read put and get from top to bottom.
+"""The local tier: entries in a diskcache, blobs in files named by their content. Read fetch here, and put.py.
 
 What each step stands on: folder.py (format, opening), index.py (diskcache), tables.py and rows.py (what stands in it),
 blobs.py (files), writers.py (who is alive), space.py (room, eviction), collection.py (unused blobs), recency.py (last
@@ -7,40 +7,40 @@ use). docs/storage.md describes the folder; SECURITY.md says what is trusted.
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import time
 import weakref
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from cachelayer.core.entry import Take, Version
 from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.machine import forks
 from cachelayer.machine.sqlite import ERRORS, is_damage
-from cachelayer.stores.base import Evicted
+from cachelayer.stores.base import Damaged, Evicted, Head, Parcel, Sizes
 from cachelayer.stores.local import folder, measure, writers
 from cachelayer.stores.local import index as indexes
 from cachelayer.stores.local.blobs import DIGEST, BlobFiles, Unfit
-from cachelayer.stores.local.faults import as_store_errors, is_disk_full
-from cachelayer.stores.local.index import KEY, Index, Refused
+from cachelayer.stores.local.collection import BATCH
+from cachelayer.stores.local.faults import as_store_errors
+from cachelayer.stores.local.index import KEY, NOT_OURS, Index, Refused, version_of
 from cachelayer.stores.local.maintenance import clean_up
+from cachelayer.stores.local.put import FAILURES, Put
 from cachelayer.stores.local.recency import Recency
-from cachelayer.stores.local.rows import EntryRow, drop_entry, insert_entry
-from cachelayer.stores.local.space import Place, Space, Tally
+from cachelayer.stores.local.rows import drop_entry, heads_page
+from cachelayer.stores.local.space import Space, Tally
 from cachelayer.stores.local.verify import Problem, find_problems
 
 T = TypeVar("T")
 
 _PAGE = 100
-_TRIES_ON_A_FULL_DISK = 3
-"""What is evicted for an answer may be taken by somebody else before it is written."""
-_FAILURES = (StoreError, OSError, *ERRORS)
 
 logger = logging.getLogger("cachelayer")
 
@@ -57,22 +57,21 @@ def open_local(path: Path, *, size_limit: int, clock: Callable[[], float] = time
     return LocalStore(path, size_limit=size_limit, clock=clock)
 
 
-def sizes_in(path: Path) -> tuple[int, int, int]:
-    """(entries, blobs, bytes on disk) of the store in a folder that is not open; zeros where there is none. Changes
-    nothing. Raises StoreError when it cannot be read."""
-    with as_store_errors():
-        if not (path / "format").exists():
-            return 0, 0, 0
-        folder.prepare(path)  # checks the format; writes only where there is none
-        fault = folder.find_fault(path / "entries")
-        if fault is not None:
-            raise StoreError(f"the index of {path} cannot be used because {fault}")
-        index = Index(path / "entries", read_only=True)
-        try:
-            with index.reading() as sql:
-                return measure.sizes(sql, path)
-        finally:
-            index.close()
+def open_to_look(path: Path) -> LocalStore:
+    """The store in a folder as it is: nothing is made, upgraded, moved aside, evicted or counted as a use.
+
+    Raises StoreError where there is none that this version can read.
+    """
+    return LocalStore(path, size_limit=0, clock=time.time, look_only=True)
+
+
+def sizes_in(path: Path) -> Sizes:
+    """What the store in a folder holds that is not open; nothing where there is none. Raises StoreError when it cannot
+    be read."""
+    if not (path / "format").exists():
+        return Sizes()
+    with closing(open_to_look(path)) as store:
+        return store.sizes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +83,33 @@ class _Opened:
     """None when the folder can only be read."""
 
 
+class _Kept:
+    """The contents of an entry (stores.base.Contents)."""
+
+    __slots__ = ("_key", "_store")
+
+    def __init__(self, store: LocalStore, key: str) -> None:
+        self._store, self._key = store, key
+
+    def pour(self, digest: str, buffer: memoryview, take: Take) -> bool:
+        return self._store._pour(digest, buffer, take)
+
+    def blob(self, digest: str) -> bytes | None:
+        return self._store._blob(digest)
+
+    def canonical(self) -> bytes | None:
+        return self._store._canonical(self._key)
+
+
 class LocalStore:
     """A tier in a folder (stores.base.Store). Safe for threads, tasks and processes at once, and across fork."""
 
-    def __init__(self, path: Path, *, size_limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, *, size_limit: int, clock: Callable[[], float], look_only: bool = False) -> None:
         self.path = Path(path).absolute()
         self.problems: Counter[str] = Counter()
         """What was found that should not be, by kind; each kind is logged once."""
         self._size_limit = size_limit
+        self._look_only = look_only
         self._clock = clock
         self._files = BlobFiles(self.path)
         self._tally = Tally()
@@ -107,69 +125,30 @@ class LocalStore:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def get(self, key: str) -> bytes | None:
-        """The record under a key, also when it has expired (core decides what that is worth), None when there is
-        none or the row is not one that we wrote. One SELECT, no write. Counts as a use."""
+    def fetch(self, key: str) -> Parcel | Damaged | None:
+        """What lies under a key (stores.base.Store.fetch): one SELECT, no write."""
         opened = self._current()
-        record = self._read(opened, key)
-        if record is not None and opened.space is not None:
+        found = self._read(opened, key)
+        if type(found) is not bytes:
+            return Damaged(NOT_OURS) if found is not None else None
+        if opened.space is not None:
             opened.space.recency.note(key, self._clock())
-        return record
+        return Parcel(key, found, _Kept(self, key), found)
 
-    def read_blob(self, digest: str, buffer: memoryview, start: int = 0) -> int | None:
-        """Fill a buffer with the bytes kept under a digest (stores.base.Store.read_blob). Raises StoreError when the
-        machine cannot read just now (no descriptors, no memory, an I/O error), which says nothing about the blob."""
-        return self._blob(digest, lambda: self._files.read_into(digest, buffer, start))
-
-    def get_blob(self, digest: str) -> bytes | None:
-        """All bytes kept under a digest, None when they are not there. Off the hit path; else as read_blob()."""
-        return self._blob(digest, lambda: self._files.read(digest))
-
-    def _blob(self, digest: str, read: Callable[[], T | None]) -> T | None:
-        self._current()
-        if not DIGEST.match(digest):
-            self._problem("bad-digest", "a digest that is not one was asked for")
-            return None
-        try:
-            with as_store_errors():
-                return read()
-        except Unfit as error:
-            self._problem("unfit-blob", f"blob {digest} is refused: {error}")
-            return None
-
-    def scan(self) -> Iterator[tuple[str, bytes]]:
-        """All (key, record), newest first, expired ones included. Not a use. Holds no lock between two items."""
+    def heads(self, prefix: str = "") -> Iterator[Head]:
+        """All entries, newest first, expired ones included. Not a use. Holds no lock between two items."""
         after: tuple[float, str] = (float("inf"), "")
         while True:
             opened = self._current()
             with as_store_errors(), opened.index.reading() as sql:
-                rows = sql.execute(
-                    "SELECT stored, key FROM Entry WHERE (stored, key) < (?, ?) ORDER BY stored DESC, key DESC LIMIT ?",
-                    (*after, _PAGE),
-                ).fetchall()
-            for _, key in rows:
-                record = self._read(opened, key)
-                if record is not None:
-                    yield key, record
-            if len(rows) < _PAGE:
+                heads = heads_page(sql, prefix, after, _PAGE)
+            yield from heads
+            if len(heads) < _PAGE:
                 return
-            after = rows[-1]
+            after = heads[-1].stored, heads[-1].key
 
-    def canonical(self, key: str) -> bytes | None:
-        """The canonical request kept beside an entry, None when there is none (or rows.CANONICAL_LIMIT kept it out)."""
-        opened = self._current()
-        with as_store_errors(), opened.index.reading() as sql:
-            row = sql.execute("SELECT request FROM Canonical WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        try:
-            return zlib.decompress(row[0])
-        except (zlib.error, TypeError):
-            self._problem("canonical", f"the canonical request of {key} is damaged")
-            return None
-
-    def sizes(self) -> tuple[int, int, int]:
-        """(entries, blobs, bytes on disk as the size limit counts them) of the folder now."""
+    def sizes(self) -> Sizes:
+        """What the folder holds now, in bytes on disk as the size limit counts them."""
         opened = self._current()
         with as_store_errors(), opened.index.reading() as sql:
             return measure.sizes(sql, self.path)
@@ -189,97 +168,73 @@ class LocalStore:
         opened = self._opened
         return opened is None or not self._stale(opened.index)
 
+    # -- what belongs to an entry ----------------------------------------------------------------------------------
+    # A StoreError says that the machine cannot read just now (no descriptors, no memory, an I/O error), and nothing
+    # about the blob.
+
+    def _pour(self, digest: str, buffer: memoryview, take: Take) -> bool:
+        if not self._may_read(digest):
+            return False
+        try:
+            with as_store_errors():
+                return self._files.pour(digest, buffer, take)
+        except Unfit as error:
+            self._problem("unfit-blob", f"blob {digest} is refused: {error}")
+            return False
+
+    def _blob(self, digest: str) -> bytes | None:
+        if not self._may_read(digest):
+            return None
+        try:
+            with as_store_errors():
+                return self._files.read(digest)
+        except Unfit as error:
+            self._problem("unfit-blob", f"blob {digest} is refused: {error}")
+            return None
+
+    def _may_read(self, digest: str) -> bool:
+        self._current()
+        if DIGEST.match(digest):
+            return True
+        self._problem("bad-digest", "a digest that is not one was asked for")
+        return False
+
+    def _canonical(self, key: str) -> bytes | None:
+        opened = self._current()
+        with as_store_errors(), opened.index.reading() as sql:
+            row = sql.execute("SELECT request FROM Canonical WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        try:
+            return zlib.decompress(row[0])
+        except (zlib.error, TypeError):
+            self._problem("canonical", f"the canonical request of {key} is damaged")
+            return None
+
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def put(
-        self,
-        key: str,
-        record: bytes,
-        blobs: Mapping[str, bytes],
-        *,
-        canonical: bytes,
-        expires: float | None,
-    ) -> None:
-        """Keep a record, its blobs and its canonical request (stores.base.Store.put has the guarantees).
+    def put(self, parcel: Parcel, *, expires: float | None = None, replace: Version | None = None) -> bool:
+        """Keep an entry (stores.base.Store.put has the guarantees).
 
         Raises NoRoom when it cannot fit or the disk is full, StoreError when the folder cannot be written.
         """
-        if not KEY.match(key) or not all(DIGEST.match(digest) for digest in blobs):
-            raise StoreError("a key or digest is not 64 hex digits")
-        request = zlib.compress(canonical)
+        put = Put.of(parcel, expires, replace)
+        return self._write(lambda space: put.run(space, self._files, self._clock))
 
-        self._write(lambda space: self._put(space, key, record, blobs, request, expires))
+    def delete(self, keys: Iterable[str]) -> int:
+        """Drop entries; how many there were. Their bytes are overwritten with zeros in the index (secure_delete); older
+        copies in the write-ahead log go with the next maintain()."""
+        todo = [key for key in keys if KEY.match(key)]
 
-    def _put(
-        self,
-        space: Space,
-        key: str,
-        record: bytes,
-        blobs: Mapping[str, bytes],
-        request: bytes,
-        expires: float | None,
-    ) -> None:
-        sizes = {digest: len(data) for digest, data in blobs.items()}
-        need = measure.Need(sum(sizes.values()), 1)
-        for left in reversed(range(_TRIES_ON_A_FULL_DISK)):
-            try:
-                place = space.reserve(len(record), len(request), sizes)
-                need = place.need
-                return self._put_at(place, space, key, record, blobs, request, expires)
-            except _FAILURES as error:
-                quota = getattr(error, "errno", None) == errno.EDQUOT
-                if not (left and is_disk_full(error) and space.yield_to_disk(need, quota=quota)):
-                    raise
-
-    def _put_at(
-        self,
-        place: Place,
-        space: Space,
-        key: str,
-        record: bytes,
-        blobs: Mapping[str, bytes],
-        request: bytes,
-        expires: float | None,
-    ) -> None:
-        files, index = self._files, space.index
-        try:
-            if place.need.disk and files.missing(place.need.disk):
-                raise OSError(errno.ENOSPC, "the disk is full", str(self.path))
-            # Claimed: from here on no collector begins with these blobs.
-            for digest, data in blobs.items():
-                if not files.holds(digest, data):
-                    if digest in place.known:
-                        space.extend(place, len(data))  # damaged: two files until the new one is in place
-                    files.write(digest, data, space.writer.name())
-            with index.writing() as sql:
-                doomed = drop_entry(index, sql, key)  # what it needs and the new one needs is claimed
-                index.set(key, record)
-                row = EntryRow(key, len(record), self._clock(), expires, request)
-                insert_entry(sql, row, {digest: files.taken(digest, data) for digest, data in blobs.items()}, place.id)
-        except BaseException:
-            with suppress(*_FAILURES):
-                space.settle(place)
-            raise
-        with suppress(*_FAILURES):  # committed; what is left over is collected later
-            space.collector.collect(doomed)
-        for digest, data in blobs.items():
-            if files.size(digest) is None:
-                space.mend(digest, data)
-
-    def delete(self, key: str) -> bool:
-        """Drop an entry; True when there was one. Its bytes are overwritten with zeros in the index (secure_delete);
-        older copies in the write-ahead log go with the next maintain()."""
-        if not KEY.match(key):
-            return False
-
-        def attempt(space: Space) -> bool:
+        def attempt(batch: list[str], space: Space) -> int:
             with space.index.writing() as sql:
-                there = bool(sql.execute("SELECT 1 FROM Cache WHERE key = ?", (key,)).fetchone())
-                doomed = drop_entry(space.index, sql, key)
+                there = sum(version_of(sql, key) is not None for key in batch)
+                doomed = [digest for key in batch for digest in drop_entry(space.index, sql, key)]
             space.collector.collect(doomed)
             return there
 
-        return self._write(attempt)
+        batches = (todo[start : start + BATCH] for start in range(0, len(todo), BATCH))
+        return sum(self._write(partial(attempt, batch)) for batch in batches)
 
     def maintain(self) -> None:
         """Clean up: after dead writers, expired entries, blobs without references, the write-ahead log.
@@ -314,7 +269,9 @@ class LocalStore:
     def _open(self) -> _Opened:
         """Open what stands in the folder, or a fresh index where that may not be used."""
         entries = self.path / "entries"
-        if folder.prepare(self.path):
+        if self._look_only:
+            folder.check_to_look(self.path)
+        if self._look_only or folder.prepare(self.path):
             fault = folder.find_fault(entries)
             if fault is not None:
                 raise StoreError(f"the index of {self.path} cannot be used because {fault}")
@@ -379,7 +336,7 @@ class LocalStore:
 
     def _leave(self, opened: _Opened) -> None:
         if opened.space is not None:
-            with suppress(*_FAILURES):
+            with suppress(*FAILURES):
                 opened.space.recency.stop()
         opened.index.close()
         if opened.space is not None:
@@ -387,11 +344,12 @@ class LocalStore:
 
     # -- faults ------------------------------------------------------------------------------------------------
 
-    def _read(self, opened: _Opened, key: str) -> bytes | None:
+    def _read(self, opened: _Opened, key: str) -> bytes | Refused | None:
         try:
             return opened.index.get(key)
         except Refused as error:
             self._problem("refused-row", f"the row of {key} is refused: {error}")
+            return error
         except ERRORS as error:
             if not is_damage(error) and not self._stale(opened.index):
                 raise StoreError(f"the index cannot be read: {error}") from error

@@ -1,7 +1,7 @@
 """The durable list of outcomes: written to segments, folded exactly once into ``ledger.sqlite3``, read as one.
 
 Only what others see of the ledger lives here; what a line looks like is in ``lines``, whose a segment is in
-``segments`` and ``locks``, how lines get into the database in ``fold``, how it looks in ``table``, how it is read in
+``segments`` and ``locks``, how lines get into the database in ``fold``, how it looks in ``database``, how it is read in
 ``view``, what is asked of it in ``reports``.
 """
 
@@ -20,12 +20,12 @@ from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Asked, Cost, Event
 from cachelayer.ledger import segments
 from cachelayer.ledger.background import background
+from cachelayer.ledger.database import Unreadable, is_whole
 from cachelayer.ledger.faults import faults
 from cachelayer.ledger.fold import Fold
 from cachelayer.ledger.lines import Evicted, Fault, NotKept, encode, encode_begun
 from cachelayer.ledger.locks import Folding, fold_alone
 from cachelayer.ledger.pace import Breath
-from cachelayer.ledger.table import Unreadable, is_whole
 from cachelayer.ledger.view import View, looked_at
 from cachelayer.machine.files import identity_of
 from cachelayer.machine.sqlite import ERRORS, forbids_writing, inside_sqlite, is_damage
@@ -134,7 +134,7 @@ class Ledger:
 
     def damaged(self) -> int:
         """Lines that were skipped because their checksum was wrong or their end was missing, and rows that are
-        skipped because what they hold is none of ours (``table.WHOLE``)."""
+        skipped because what they hold is none of ours (``database.WHOLE``)."""
         return self.look(View.damaged)
 
     def faults_waiting(self) -> int:
