@@ -72,7 +72,7 @@ def test_what_has_no_key_passes() -> None:
     ("asked", "situation", "reason", "call"),
     [
         ({"operation": "text"}, Situation(), Reason.OPERATION_OFF, None),
-        ({"refusal": Reason.STATEFUL}, Situation(), Reason.STATEFUL, "id"),
+        ({"never_cached": Reason.STATEFUL}, Situation(), Reason.STATEFUL, "id"),
         ({"stream": True}, Situation(), Reason.STREAM, "id"),
         ({}, Situation(closed=True), Reason.CLOSED, "id"),
         ({"operation": "text"}, Situation(closed=True), Reason.CLOSED, None),
