@@ -41,13 +41,13 @@ MAY_IMPORT = {
         "__init__",
     },
     "demo": {"core", "ledger", "settings", "questions", "upkeep", "cache", "cli", "simulator"},
-    "cli/main": {"cli", "core", "demo", "__init__"},  # the table of all commands; each is imported when it is called
+    "cli/commands": {"cli", "demo", "__init__"},  # the table of all commands; each is imported when it is called
 }
 
 
 def room_of(path: Path) -> str:
     inside = path.relative_to(PACKAGE)
-    return "cli/main" if inside == Path("cli/main.py") else inside.parts[0].removesuffix(".py")
+    return "cli/commands" if inside == Path("cli/commands.py") else inside.parts[0].removesuffix(".py")
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -127,3 +127,9 @@ def test_the_folder_may_be_given_by_position(here: Path) -> None:
     make: Any = cachelayer.Cache
     with pytest.raises(TypeError):
         make("mine", "10GB")
+
+
+def test_an_argument_that_is_no_setting() -> None:
+    message = refused(namespce="x")
+    assert "'namespace' may be meant" in message
+    assert message.endswith("(from an argument)")

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from cachelayer.cli.main import app
+from cachelayer.cli.commands import app
 
 HEAD = """\
 # The command line

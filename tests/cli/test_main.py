@@ -49,6 +49,7 @@ print("MODULES", *sys.modules)
     slow = {"openai", "google.genai", "PIL", "genai_prices", "pydantic_settings", "diskcache", "httpx2"}
     assert not loaded & slow
     assert not {name for name in loaded if name.startswith("cachelayer.cli.")} - {
+        "cachelayer.cli.commands",
         "cachelayer.cli.main",
         "cachelayer.cli.failure",
     }
