@@ -283,7 +283,7 @@ def _database_fault(file: Path) -> str | None:
         with inside_sqlite, closing(database.connect(file, "ro", 5)) as opened:
             database.check_schema(opened)
             (result,) = opened.execute("PRAGMA quick_check(1)").fetchone()
-    except (*ERRORS, OSError, database.Unreadable) as error:
+    except (*ERRORS, OSError, LedgerError, database.Unreadable) as error:
         return str(error)
     return None if result == "ok" else str(result)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cachelayer.core.model import Event
-from cachelayer.ledger.lines import LINE_LIMIT, Begun, Damaged, Later, decode, payload_of
+from cachelayer.ledger.lines import LINE_LIMIT, Begun, Damaged, Later, decode, payload_of, sealed
 from cachelayer.ledger.pace import Breath
 from cachelayer.ledger.rows import Row, note_row, to_row
 from cachelayer.ledger.tally import Note
@@ -59,6 +59,10 @@ class Batch:
     def note_rows(self) -> list[Row]:
         """The notes as rows."""
         return [note_row(note, extra) for note, extra in self.notes]
+
+    def add_kept(self, payload: str) -> None:
+        """Add the JSON of a line that an older version has kept, as it could not read it."""
+        self._add(sealed(payload.encode()))
 
     def _add(self, line: bytes) -> None:
         try:

@@ -1,5 +1,5 @@
-"""The tables of ``ledger.sqlite3``: schema, rows, connections. What is moved into them, and when, is not
-decided here.
+"""``ledger.sqlite3``: how it is opened, and what is read and written through it. Which tables it has is said in
+formats.py; what is moved into them, and when, is not decided here.
 
 Others may have written to the file, so it is opened as untrusted: no schema but ours is used, and nothing in
 it is executed or unpickled. A damaged value is none that we wrote: its row fails ``WHOLE`` and counts nowhere but as
@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
+from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Outcome
+from cachelayer.ledger import formats
 from cachelayer.ledger.lines import COUNT_LIMIT, PRICINGS, Damaged
 from cachelayer.ledger.pace import Pace
 from cachelayer.ledger.rows import Row
@@ -27,57 +29,6 @@ from cachelayer.machine.sqlite import ERRORS, code, inside_sqlite, is_damage
 T = TypeVar("T")
 
 log = logging.getLogger("cachelayer")
-
-_TABLE = """(
-    at REAL NOT NULL,
-    outcome TEXT NOT NULL,
-    namespace TEXT NOT NULL,
-    operation TEXT NOT NULL,
-    model TEXT NOT NULL,
-    size TEXT,
-    host TEXT NOT NULL,
-    key TEXT,
-    reason TEXT,
-    status INTEGER,
-    upstream INTEGER NOT NULL,
-    spent_usd TEXT,
-    spent_pricing TEXT,
-    spent_reason TEXT,
-    saved_usd TEXT,
-    saved_pricing TEXT,
-    saved_reason TEXT,
-    images INTEGER NOT NULL,
-    wait REAL NOT NULL,
-    latency REAL,
-    broken INTEGER NOT NULL,
-    normalized TEXT NOT NULL,
-    tags TEXT NOT NULL,
-    extra TEXT
-)"""
-_NOTES = """(
-    at REAL NOT NULL,
-    kind TEXT NOT NULL,
-    what TEXT NOT NULL,
-    error TEXT NOT NULL,
-    count INTEGER NOT NULL,
-    namespace TEXT NOT NULL,
-    model TEXT NOT NULL,
-    host TEXT NOT NULL,
-    usd TEXT,
-    pricing TEXT,
-    pricing_reason TEXT,
-    extra TEXT
-)"""
-_SCHEMA = {
-    "events": f"CREATE TABLE events {_TABLE}",
-    "events_at": "CREATE INDEX events_at ON events (at)",
-    "notes": f"CREATE TABLE notes {_NOTES}",
-    "calls": "CREATE TABLE calls (call TEXT PRIMARY KEY, state TEXT NOT NULL, begun TEXT, event INTEGER) WITHOUT ROWID",
-    "totals": "CREATE TABLE totals (value TEXT NOT NULL)",
-    "later": "CREATE TABLE later (line TEXT NOT NULL)",
-    "segments": "CREATE TABLE segments (name TEXT PRIMARY KEY, offset INTEGER NOT NULL) WITHOUT ROWID",
-    "counters": "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-}
 
 
 def _is_cost(name: str) -> str:
@@ -148,22 +99,34 @@ def open_writable(path: Path, wait: float) -> sqlite3.Connection:
             db.execute(f"PRAGMA {pragma}").fetchall()
         db.execute("BEGIN IMMEDIATE")
         if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in _SCHEMA.values():
-                db.execute(statement)
-            db.execute("INSERT INTO totals VALUES (?)", (Tally().text(events=0, notes=0),))
+            formats.create(db)
+            write_totals(db, Tally())
+        formats.upgrade(db, formats.UPGRADES)
         check_schema(db)
-        for kind, name in db.execute(
-            "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'index') AND sql IS NOT NULL"
-        ).fetchall():
-            # A planted trigger would run at our inserts, a planted unique index refuse them.
-            if name not in _SCHEMA:
-                quoted = str(name).replace('"', '""')
-                db.execute(f'DROP {kind} "{quoted}"')
-                log.warning("A %s that is not ours was dropped from %s: %s", kind, path, name)
+        _drop_what_acts(db, path)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _drop_what_acts(db: sqlite3.Connection, path: Path) -> None:
+    """A planted trigger would run at our inserts, a planted unique index refuse them. An index of a later format stays
+    if it is none of these; no format has triggers."""
+    later = formats.number_in(db) > formats.FORMAT
+    harmless = {
+        name
+        for table in (formats.COLUMNS if later else ())
+        for _, name, unique, *_ in db.execute(f"PRAGMA main.index_list({table})").fetchall()
+        if not unique
+    }
+    for kind, name in db.execute(
+        "SELECT type, name FROM main.sqlite_master WHERE type IN ('trigger', 'index') AND sql IS NOT NULL"
+    ).fetchall():
+        if name not in formats.SCHEMA and name not in harmless:
+            quoted = str(name).replace('"', '""')
+            db.execute(f'DROP {kind} "{quoted}"')
+            log.warning("A %s that is not ours was dropped from %s: %s", kind, path, name)
 
 
 def open_readable(path: Path, wait: float) -> sqlite3.Connection:
@@ -240,9 +203,14 @@ def is_empty(db: sqlite3.Connection) -> bool:
 
 def check_schema(db: sqlite3.Connection) -> None:
     """Raise Unreadable unless our tables are exactly ours (a table could be a view, or have a trap for a
-    column)."""
+    column), or those of a later format; NewerLedger where that is not for us."""
+    number = formats.number_in(db)
     found = dict(db.execute("SELECT name, sql FROM main.sqlite_master").fetchall())
-    if any(found.get(name) != sql for name, sql in _SCHEMA.items()):
+    if number > formats.FORMAT:
+        formats.check_later(db)
+    elif number < formats.FORMAT:
+        raise LedgerError(f"the ledger is of format {number}, and can be brought up to date only where it is written")
+    elif any(found.get(name) != sql for name, sql in formats.SCHEMA.items()):
         raise Unreadable("its tables are not those of this version")
     if db.execute("PRAGMA main.auto_vacuum").fetchone() != (0,):
         raise Unreadable("its header is not one of this version")  # commits would end as "disk full"
@@ -263,7 +231,7 @@ def read_totals(db: sqlite3.Connection) -> Tally | None:
 def write_totals(db: sqlite3.Connection, tally: Tally) -> None:
     """Put the sums beside the rows, in the transaction that changed those."""
     db.execute("DELETE FROM totals")
-    db.execute("INSERT INTO totals VALUES (?)", (tally.text(**last_rows(db)),))
+    db.execute("INSERT INTO totals (value) VALUES (?)", (tally.text(**last_rows(db)),))
 
 
 def last_rows(db: sqlite3.Connection) -> dict[str, int]:
@@ -281,13 +249,17 @@ def read_counter(db: sqlite3.Connection, name: str) -> int:
 def raise_counter(db: sqlite3.Connection, name: str, by: int) -> None:
     """Add to a counter."""
     if by:
-        db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (name, min(read_counter(db, name) + by, 2**62)))
+        db.execute(
+            "INSERT OR REPLACE INTO counters (name, value) VALUES (?, ?)",
+            (name, min(read_counter(db, name) + by, 2**62)),
+        )
 
 
-def insert(db: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
-    """Put rows into ``events`` or ``notes``."""
-    marks = ", ".join("?" * (24 if table == "events" else 12))
-    db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
+def insert(db: sqlite3.Connection, table: Literal["events", "notes"], rows: Iterable[Row]) -> None:
+    """Put rows into a table."""
+    columns = formats.COLUMNS[table]
+    marks = ", ".join("?" * len(columns))
+    db.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608
 
 
 def read_offsets(db: sqlite3.Connection) -> dict[str, int]:

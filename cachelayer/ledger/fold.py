@@ -29,6 +29,7 @@ from cachelayer.ledger.database import (
     visit,
     write_totals,
 )
+from cachelayer.ledger.formats import FORMAT
 from cachelayer.ledger.lines import Begun, Damaged, read_payload
 from cachelayer.ledger.locks import Folding
 from cachelayer.ledger.pace import Breath, Pace
@@ -78,6 +79,8 @@ class Fold:
 
     def _run(self) -> None:
         self._make_file()
+        while later := self._write(_unread):
+            self._read_again(later)
         offsets, calls = self._write(_state)
         owners = {owner_of(name) for name in (*segments.names(self._folder), *offsets, *calls)}
         # Asked BEFORE the segments are listed: what a writer adds between reading and asking would be deleted unread.
@@ -88,6 +91,13 @@ class Fold:
             self._write(lambda db: _forget(db, gone))
         if self._fold_segments(found, finished, offsets) and dead:
             self._write(lambda db: _book_lost(db, dead))
+
+    def _read_again(self, later: list[tuple[int, str]]) -> None:
+        """Lines that an older version could not read and has kept."""
+        batch = Batch(self._breath)
+        for _, line in later:
+            batch.add_kept(line)
+        self._put_batch(batch, [(rowid,) for rowid, _ in later])
 
     def _fold_segments(self, found: list[str], finished: set[str], offsets: dict[str, int]) -> bool:
         """False: stopped before all was read."""
@@ -114,15 +124,24 @@ class Fold:
     def _commit(self, batch: Batch, read: list[str]) -> None:
         """Move a batch, and delete the segments that were read to their end with it."""
         if batch.offsets != batch.was:
-            fresh = Tally()
-            for row in batch.rows:
-                fresh.add(brief_of(row))
-            for note, _ in batch.notes:
-                fresh.note(note)
-            self._write(lambda db: _put(db, batch, fresh), self._pace)
-            self._moved += len(batch.rows)
+            self._put_batch(batch, [])
         for name in read:
             segments.remove(self._folder, name)
+
+    def _put_batch(self, batch: Batch, kept: list[tuple[int]]) -> None:
+        """kept: the rows of ``later`` that the batch is made of."""
+        fresh = Tally()
+        for row in batch.rows:
+            fresh.add(brief_of(row))
+        for note, _ in batch.notes:
+            fresh.note(note)
+
+        def put(db: sqlite3.Connection) -> None:
+            db.executemany("DELETE FROM later WHERE rowid = ?", kept)
+            _put(db, batch, fresh)
+
+        self._write(put, self._pace)
+        self._moved += len(batch.rows)
 
     def _sum_up_anew(self) -> None:
         """Nobody else changes the rows meanwhile: the right to fold is ours."""
@@ -151,6 +170,12 @@ def _state(db: sqlite3.Connection) -> tuple[dict[str, int], list[str]]:
     return read_offsets(db), [call for (call,) in calls if _is_call(call)]
 
 
+def _unread(db: sqlite3.Connection) -> list[tuple[int, str]]:
+    """Some of the lines that no version as late as this one has tried to read."""
+    query = "SELECT rowid, line FROM later WHERE format < ? LIMIT ?"
+    return db.execute(query, (FORMAT, LINES)).fetchall()
+
+
 def _forget(db: sqlite3.Connection, gone: Iterable[str]) -> None:
     # Returns no cursor: one that ends outside of the gate may still have something to say to SQLite.
     db.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in gone])
@@ -169,16 +194,16 @@ def _put(db: sqlite3.Connection, batch: Batch, fresh: Tally) -> None:
         raise _TotalsUnknown
     insert(db, "events", batch.rows)
     insert(db, "notes", batch.note_rows())
-    db.executemany("INSERT INTO later VALUES (?)", [(line,) for line in batch.later])
+    db.executemany("INSERT INTO later (line, format) VALUES (?, ?)", [(line, FORMAT) for line in batch.later])
     for call, begun in batch.begun.items():
         if not db.execute("DELETE FROM calls WHERE call = ? AND state = 'ended'", (call,)).rowcount:
-            db.execute("INSERT OR IGNORE INTO calls VALUES (?, 'begun', ?, NULL)", (call, begun))
+            db.execute("INSERT OR IGNORE INTO calls (call, state, begun) VALUES (?, 'begun', ?)", (call, begun))
     for call in batch.ended:
         _end(db, call, totals)
     raise_counter(db, "damaged", batch.damaged)
     totals.merge(fresh)
     write_totals(db, totals)
-    db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?)", batch.offsets.items())
+    db.executemany("INSERT OR REPLACE INTO segments (name, offset) VALUES (?, ?)", batch.offsets.items())
 
 
 def _end(db: sqlite3.Connection, call: str, totals: Tally) -> None:
@@ -186,7 +211,7 @@ def _end(db: sqlite3.Connection, call: str, totals: Tally) -> None:
     known = db.execute("SELECT state, event FROM calls WHERE call = ?", (call,)).fetchone()
     if known is None:
         # Its beginning lies in a segment that is read later, or is damaged.
-        db.execute("INSERT INTO calls VALUES (?, 'ended', NULL, NULL)", (call,))
+        db.execute("INSERT INTO calls (call, state) VALUES (?, 'ended')", (call,))
         return
     db.execute("DELETE FROM calls WHERE call = ?", (call,))
     state, event = known

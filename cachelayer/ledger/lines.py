@@ -26,9 +26,10 @@ import xxhash
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Asked, Cost, Event, Outcome, Pricing
 from cachelayer.core.reasons import Reason
+from cachelayer.ledger.formats import FORMAT
 
-VERSION: Final = 1
-"""Of the lines. A field that is added raises nothing; a new version says that a known field means something else."""
+VERSION: Final = FORMAT
+"""Of whoever wrote a line: that of his tables. A field never changes its meaning (formats.py)."""
 
 LINE_LIMIT: Final = 65_536
 """Bytes. No line is longer (the limits below keep it under 50 KB); what is longer on disk is damage."""
@@ -111,24 +112,24 @@ def encode(line: Event | NotKept | Evicted | Fault) -> bytes:
     try:
         match line:
             case Event():
-                return _sealed(_event_fields(line))
+                return _line(_event_fields(line))
             case NotKept():
-                return _sealed(_not_kept_fields(line))
+                return _line(_not_kept_fields(line))
             case Evicted(at, entries, usd):
                 text = plain(usd)
                 _check_cost(text, "exact")
                 fields = {"v": VERSION, "kind": "evicted", "at": float(at), "entries": _count(entries), "usd": text}
-                return _sealed(fields)
+                return _line(fields)
             case Fault(at, what, error, count):
                 named = {"what": _short(what), "error": _short(error)}
-                return _sealed({"v": VERSION, "kind": "fault", "at": float(at)} | named | {"count": _count(count)})
+                return _line({"v": VERSION, "kind": "fault", "at": float(at)} | named | {"count": _count(count)})
     except (ValueError, TypeError, OverflowError) as error:
         raise LedgerError(f"this outcome cannot be written down: {error}") from None
 
 
 def encode_begun(call: str, asked: Asked, at: float) -> bytes:
     """The line of a call that is about to be sent."""
-    return _sealed(
+    return _line(
         {
             "v": VERSION,
             "kind": "begun",
@@ -199,8 +200,12 @@ def add(a: Decimal, b: Decimal) -> Decimal:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _sealed(fields: dict[str, Any]) -> bytes:
-    payload = _to_json(fields).encode()
+def _line(fields: dict[str, Any]) -> bytes:
+    return sealed(_to_json(fields).encode())
+
+
+def sealed(payload: bytes) -> bytes:
+    """The line of a JSON."""
     return b"%s %s\n" % (xxhash.xxh3_64_hexdigest(payload).encode(), payload)
 
 

@@ -1,6 +1,6 @@
 """Outcomes and notes as rows of ``ledger.sqlite3``, and back. Pure.
 
-The order of the columns is that of the tables in database.py.
+The order of the columns is that of the tables in formats.py.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from operator import itemgetter
 from typing import Any, Final, assert_never, cast
 
 from cachelayer.core.model import Cost, Event, Outcome, Pricing
-from cachelayer.ledger.lines import Damaged, Evicted, Fault, NotKept, plain, read_payload
+from cachelayer.ledger.formats import EVENTS, NOTES
+from cachelayer.ledger.lines import VERSION, Damaged, Evicted, Fault, NotKept, plain, read_payload
 from cachelayer.ledger.tally import Brief, Note
 
-COLUMNS = (
-    "at, outcome, namespace, operation, model, size, host, key, reason, status, upstream, "
-    "spent_usd, spent_pricing, spent_reason, saved_usd, saved_pricing, saved_reason, "
-    "images, wait, latency, broken, normalized, tags, extra"
-)
+COLUMNS: Final = ", ".join(EVENTS)
+NOTE_COLUMNS: Final = ", ".join(NOTES)
 Row = tuple[str | int | float | None, ...]
 BRIEF: Final = ", ".join(Brief._fields)
 """The columns of ``events`` that reports ask for."""
-_pick_brief = itemgetter(*(COLUMNS.split(", ").index(name) for name in Brief._fields))
+_pick_brief = itemgetter(*(list(EVENTS).index(name) for name in Brief._fields))
 
 
 def brief_of(row: Row) -> Brief:
@@ -88,7 +86,7 @@ def to_note(row: tuple[Any, ...]) -> Note | None:
     """The note of a row; None for a row that is none of ours."""
     at, kind, what, error, count, namespace, model, host, usd, pricing, reason, _ = row
     cost = None if pricing is None else {"usd": usd, "pricing": pricing, "reason": reason}
-    fields: dict[str, Any] = {"v": 1, "kind": kind, "at": at}
+    fields: dict[str, Any] = {"v": VERSION, "kind": kind, "at": at}
     match kind:
         case "not-kept":
             fields |= {"reason": what, "namespace": namespace, "model": model, "host": host, "spent": cost}

@@ -17,11 +17,11 @@ from typing import Any, Final, TypeVar
 
 from cachelayer.core.errors import LedgerError
 from cachelayer.core.model import Event
-from cachelayer.ledger import segments
+from cachelayer.ledger import formats, segments
 from cachelayer.ledger.batch import Batch
 from cachelayer.ledger.database import WHOLE, is_empty, last_rows, read_counter, read_offsets, read_totals, visit
 from cachelayer.ledger.pace import AT_ONCE, Breath, Pace, breathe
-from cachelayer.ledger.rows import BRIEF, COLUMNS, brief_of, is_list, to_event, to_note
+from cachelayer.ledger.rows import BRIEF, COLUMNS, NOTE_COLUMNS, brief_of, is_list, to_event, to_note
 from cachelayer.ledger.tally import Brief, Note, Tally
 from cachelayer.machine.files import identity_of
 from cachelayer.machine.interrupts import close_all
@@ -46,7 +46,7 @@ class Folded:
         self.totals: Tally | None = Tally()
         self.damaged = 0
         self.offsets: dict[str, int] = {}
-        self._last, self._taken_back = {"events": 0, "notes": 0}, 0
+        self._last, self._taken_back, self._later = {"events": 0, "notes": 0}, 0, False
         if self._file is not None:
             visit(path, "read", self._look, wait)
 
@@ -57,6 +57,7 @@ class Folded:
         self.totals = read_totals(db)
         self.damaged = read_counter(db, "damaged")
         self._last, self._taken_back = last_rows(db), read_counter(db, "taken-back")
+        self._later = formats.number_in(db) > formats.FORMAT
 
     def outcomes(self, since: float | None) -> Iterator[list[Brief]]:
         """The whole rows of ``events`` in stretches, those from ``since`` on."""
@@ -69,12 +70,14 @@ class Folded:
             yield [to_event(row) for row, whole in rows if whole]
 
     def count_damaged(self) -> int:
-        """Rows that are none of ours."""
+        """Rows that are none of ours. None where a later format may have more kinds of them."""
+        if self._later:
+            return 0
         return sum(sum(not whole for _, whole in rows) for rows in self._events("rowid", None))
 
     def notes(self, since: float | None) -> Iterator[list[Note]]:
         """The rows of ``notes``, those that are none of ours left out."""
-        for rows in self._stretches("notes", "*", since):
+        for rows in self._stretches("notes", NOTE_COLUMNS, since):
             yield [note for row in rows if (note := to_note(row)) is not None]
 
     def sum_up(self) -> Tally:

@@ -1,10 +1,10 @@
-"""The real console script, and real stores for it to look at: made through a wrapped client and the simulator."""
+"""The command line, and real stores for it to look at: made through a wrapped client and the simulator."""
 
 from __future__ import annotations
 
 import base64
 import os
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,25 +12,22 @@ import pytest
 
 import cachelayer
 from cachelayer.simulator import Simulator
-from tests.cli.command import SCRIPT, Ended, Run, Stored
+from tests.cli.command import Ended, Run, Stored
+from tests.cli.prepared import Prepared
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Iterator[Prepared]:
+    with Prepared() as server:
+        yield server
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """run(*arguments, stdin="", env={}, cwd=...) of the console script; it never sees the developer's terminal."""
+def run(tmp_path: Path, prepared: Prepared) -> Run:
+    """run(*arguments, stdin="", env={}, cwd=...) of the command line; it never sees the developer's terminal."""
 
     def run(*arguments: object, stdin: str = "", env: dict[str, str] | None = None, cwd: Path = tmp_path) -> Ended:
-        ended = subprocess.run(
-            [SCRIPT, *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            cwd=cwd,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8", **(env or {})},
-            timeout=100,
-        )
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return prepared.run([*map(str, arguments)], stdin, {**os.environ, **(env or {})}, cwd)
 
     return run
 

@@ -1,5 +1,5 @@
 """The demo is tried as a command."""
 
-from tests.cli.conftest import run, stored
+from tests.cli.conftest import prepared, run, stored
 
-__all__ = ["run", "stored"]
+__all__ = ["prepared", "run", "stored"]
