@@ -277,3 +277,36 @@ def test_several_images_cost_and_save_what_all_of_them_cost(cache: cachelayer.Ca
     assert stats.spent_usd == simulator.billed_usd
     assert stats.saved_usd == 2 * stats.spent_usd
     assert Decimal(answer.headers["x-cachelayer-saved-usd"]) == stats.spent_usd
+
+
+def test_what_is_asked_of_a_closed_cache_is_priced_too(folder: Path, simulator: Simulator) -> None:
+    """It is passed through and paid: its key is worked out all the same, since that says what it costs."""
+    cache = cachelayer.Cache(path=folder, prices={simulator.url.removeprefix("http://"): "0.05"})
+    with cache.wrap(httpx.Client()) as client:
+        cache.close()
+        answer = client.post(simulator.url + PATH, json=body())
+    assert (answer.headers["x-cachelayer"], answer.headers["x-cachelayer-reason"]) == ("BYPASS", "closed")
+    with cachelayer.Cache(path=folder) as again:
+        stats = again.stats()
+    assert (stats.bypassed, stats.upstream_calls, stats.unpriced) == (1, 1, 0)
+    assert stats.spent_usd == Decimal("0.05")
+
+
+def test_an_image_call_that_cannot_be_read_is_unpriced_unless_it_failed(
+    cache: cachelayer.Cache, simulator: Simulator
+) -> None:
+    with cache.wrap(httpx.Client()) as client:
+        url = simulator.url + PATH
+        assert client.post(url, content=b"{", headers={"content-type": "application/json"}).status_code == 400
+        assert cache.stats().unpriced == 0
+        streamed = client.post(url, json=body(stream=True))
+        assert (streamed.status_code, streamed.headers["x-cachelayer-reason"]) == (200, "stream")
+    stats = cache.stats()
+    assert (stats.bypassed, stats.unpriced) == (2, 1)
+
+
+def test_a_passed_call_that_reached_no_provider_costs_nothing(cache: cachelayer.Cache) -> None:
+    with cache.wrap(httpx.Client()) as client, pytest.raises(httpx.ConnectError):
+        client.post("http://127.0.0.1:9" + PATH, json=body(stream=True))
+    stats = cache.stats()
+    assert (stats.bypassed, stats.upstream_calls, stats.unpriced) == (1, 0, 0)

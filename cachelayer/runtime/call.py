@@ -73,6 +73,8 @@ class Call:
         """Its task was destroyed unfinished, with its loop."""
         self.base, self.slot, self.waited = 0, -1, False
         """Of the lease: the first slot it tries, the one it holds (-1: none), whether it had to wait."""
+        self.tries: list[int] = []
+        """Slots that it is just about to acquire: nobody else tries them, and it may have them already."""
         self.spare: list[int] = []
         """Slots of calls of its flight that failed, held until it ends."""
         self.waiting_since: float | None = None
@@ -184,6 +186,11 @@ class Call:
         self._steps = 0 if paused else self._steps + 1
         self.paused, self.sent, self.moved = paused, not paused, now
         return self._steps > 2
+
+    def slots_held(self) -> list[int]:
+        """The slots of the lease that it holds, or may hold."""
+        own = [] if self.slot < 0 else [self.slot]
+        return own + self.spare + self.tries
 
     def wait_for_lease(self, now: float) -> float:
         """Seconds that it has waited for its lease."""

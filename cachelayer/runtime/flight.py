@@ -10,6 +10,7 @@ Locks are bare (no Condition): an exception out of a signal handler cannot leave
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 import time
 import weakref
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 from cachelayer.core.policy import HANDOVER_WAIT
 from cachelayer.core.reasons import Reason
+from cachelayer.core.tables import InAir
 from cachelayer.core.trip import (
     Abandoned,
     Answered,
@@ -41,6 +43,8 @@ class Flight:
 
     def __init__(self, key: str) -> None:
         self.key = key
+        self.token = secrets.token_hex(8)
+        """Whose its leases are."""
         self.lock = threading.RLock()
         self.calls: list[Call] = []
         """Under way, the oldest first."""
@@ -210,15 +214,18 @@ class Flight:
             self._seats.discard(seat)
             seat.flight = None
 
-    def may_hedge(self, seat: Seat, *, blocks_loop: bool) -> bool:
-        """Whether a caller aboard makes a call of his own now. blocks_loop: he waits in a thread; if an event loop runs
+    def seen_by(self, seat: Seat, now: float, *, blocks_loop: bool) -> InAir:
+        """How one caller, aboard or about to board, finds it. blocks_loop: he waits in a thread; if an event loop runs
         in it, a flight all of whose calls need that loop would never land. Under the lock."""
         here = asyncio._get_running_loop()
-        if self.landing is not None or seat.call is not None or seat.taken or len(self.calls) >= SLOTS:
-            return False
-        if blocks_loop and here is not None and all(call.loop is here for call in self.calls):
-            return True
-        return self.hedge_in(seat.hedge_after, time.monotonic()) <= 0
+        return InAir(
+            landed=self.landing is not None,
+            stands_still=self.stands_still(now),
+            silent=self.hedge_in(seat.hedge_after, now) <= 0,
+            full=len(self.calls) >= SLOTS,
+            his_call=seat.call is not None or seat.taken,
+            needs_him=blocks_loop and here is not None and all(call.loop is here for call in self.calls),
+        )
 
     def make_call(self, seat: Seat, call: Call) -> None:
         """A caller aboard makes a call."""
@@ -332,7 +339,7 @@ class Flight:
         """Seconds until one of those who wait may make a call of his own: nothing has come for hedge_after since the
         first was sent, for twice as long since the second was, and so on. Queueing, connecting and uploading are no
         silence. Under the lock."""
-        if self.landing is not None:
+        if self.landing is not None or not self.calls:
             return float("inf")
         if max(call.slot for call in self.calls) + 1 >= SLOTS:
             return float("inf")

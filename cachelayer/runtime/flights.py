@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from cachelayer.core.tables import Berth, berth
 from cachelayer.core.trip import Abandoned, Landing, Overtaken
 from cachelayer.machine import forks
 from cachelayer.runtime.call import DEAF, TICK, Call
 from cachelayer.runtime.exit import before_the_end
 from cachelayer.runtime.flight import Flight
-from cachelayer.runtime.leases import Leases
+from cachelayer.runtime.leases import Leases, MachineLeases
 from cachelayer.runtime.seat import Bell, Seat
 
 _RETRY = 10.0
@@ -43,7 +44,11 @@ class Flights:
         self._waiting: list[tuple[set[Call], Callable[[], None]]] = []
         self.unbooked: deque[Callable[[], object]] = deque()
         """Books outcomes of callers who were destroyed with their loop, where nothing could be written down."""
-        self._leases = Leases(folder)
+        self._machine_leases = MachineLeases(folder)
+        self._leases: Leases = self._machine_leases
+        self._to_release: deque[tuple[str, int, str]] = deque()
+        """Of leases, what is let go of as soon as the lock is: key, slot, token."""
+        self._releasing = threading.RLock()
         self._waits: dict[str, tuple[float, float]] = {}
         """By key, of waits for leases that were left: since when, and how long that is remembered. The oldest first."""
         self._swept = 0.0
@@ -57,7 +62,9 @@ class Flights:
         self._bells.clear()
         self.unbooked.clear()
         self._waits.clear()
-        self._leases.forked()
+        self._to_release.clear()
+        self._releasing = threading.RLock()
+        self._machine_leases.forked()
 
     # --- boarding -----------------------------------------------------------------------------------------------------
 
@@ -74,34 +81,31 @@ class Flights:
         if flight is not None:
             self._end_dead_calls(flight)
         with self._lock:
-            flight = self._flight_for(key, seat)
-            if flight is None:
-                flight = Flight(key)
-                flight.board(seat)
-                self._make_call(flight, seat, call)
-                call.waiting_since = self._recall_wait(key)
-                self._by_key[key] = flight
-                return True
-            if seat.flight is None:
-                flight.board(seat)
-            with flight.lock:
-                if not flight.may_hedge(seat, blocks_loop=call.in_thread):
-                    return False
-                self._make_call(flight, seat, call)
-            return True
+            makes_call = self._give_berth(key, seat, call)
+        self._release_leases()
+        return makes_call
 
-    def _flight_for(self, key: str, seat: Seat) -> Flight | None:
-        """The flight that a caller is aboard of, or should join; None: he starts one."""
-        for flight in (seat.flight, self._by_key.get(key)):
-            if flight is None:
-                continue
+    def _give_berth(self, key: str, seat: Seat, call: Call) -> bool:
+        now = time.monotonic()
+        for flight in filter(None, (seat.flight, self._by_key.get(key))):
             with flight.lock:
-                if not flight.stands_still(time.monotonic()):
-                    return flight
-                self._strike(flight)
-                if seat.flight is flight:
-                    flight.change(seat)
-        return None
+                where = berth(flight.seen_by(seat, now, blocks_loop=call.in_thread))
+                if where is Berth.START:  # it stands still; whoever waits there goes on in the next one
+                    self._strike(flight)
+                    if seat.flight is flight:
+                        flight.change(seat)
+                    continue
+                if seat.flight is None:
+                    flight.board(seat)
+                if where is Berth.HEDGE:
+                    self._make_call(flight, seat, call)
+                return where is Berth.HEDGE
+        flight = Flight(key)
+        flight.board(seat)
+        self._make_call(flight, seat, call)
+        call.waiting_since = self._recall_wait(key)
+        self._by_key[key] = flight
+        return True
 
     def _strike(self, flight: Flight) -> None:
         flight.struck = True
@@ -124,46 +128,53 @@ class Flights:
             if call.begun and call in flight.calls:
                 return
             flight.announce(call, Abandoned())  # nothing was sent: whoever made it goes on himself
-            self.close(call, Abandoned())  # under the locks: it may begin at any moment
+            told = self._close(flight, call, Abandoned())  # under the locks: it may begin at any moment
+        self._release_leases()
+        for tell in told:
+            tell()
 
     # --- leases -------------------------------------------------------------------------------------------------------
 
     def try_lease(self, call: Call) -> bool:
-        """True when a call may be sent, as far as other processes are concerned.
-
-        Also when leases cannot be had, in a folder that cannot be written: one flight per key in this process still
-        holds.
-        """
+        """True when a call may be sent, as far as other processes are concerned."""
         flight = call.flight
         if flight is None:
             return False
         with self._lock:
             if call.slot >= 0:
                 return True
-            if call not in self._calls or self._by_key.get(flight.key) is not flight:
-                return False  # no end would drop it, and other processes would wait for ever
-            held = {slot for other in flight.calls for slot in (other.slot, *other.spare)}
-            for slot in call.slots(time.monotonic()):
-                # fcntl gives a process its own lock at once.
-                if slot not in held and self._take(flight.key, slot):
-                    call.slot = slot
-                    if slot == call.base:  # whoever held it holds it no more; a further one is taken beside him
-                        call.waiting_since = None
-                    return True
+            if not self._may_hold_lease(call, flight):
+                return False
+            held = {slot for other in flight.calls for slot in other.slots_held()}
+            call.tries = [slot for slot in call.slots(time.monotonic()) if slot not in held]
+        got = next((slot for slot in call.tries if self._leases.acquire(flight.key, slot, flight.token)), None)
+        with self._lock:
+            call.tries = []
+            if got is not None and self._may_hold_lease(call, flight):
+                call.slot = got
+                if got == call.base:  # whoever held it holds it no more; a further one is taken beside him
+                    call.waiting_since = None
+                return True
             call.waited = True
-            return False
+            if got is not None:  # it was ended meanwhile
+                self._to_release.append((flight.key, got, flight.token))
+        self._release_leases()
+        return False
 
-    def _take(self, key: str, slot: int) -> bool:
-        try:
-            return self._leases.take(key, slot)
-        except OSError:
-            return True
+    def _may_hold_lease(self, call: Call, flight: Flight) -> bool:
+        # Of one that has ended, no end would let go, and other processes would wait for ever.
+        return call in self._calls and self._by_key.get(flight.key) is flight
 
-    def _drop(self, key: str, slot: int) -> None:
-        try:
-            self._leases.drop(key, slot)
-        except OSError:
+    def _release_leases(self) -> None:
+        """What was let go of under the lock, now that it is not held: leases may lie behind a network."""
+        if not self._to_release:
             return
+        with self._releasing:  # one after the other: a flight may have acquired again what is released twice
+            while self._to_release:
+                one = self._to_release[0]
+                self._leases.release(*one)
+                if self._to_release and self._to_release[0] is one:  # else a signal handler of this thread was here
+                    self._to_release.popleft()
 
     def _recall_wait(self, key: str) -> float | None:
         since, until = self._waits.pop(key, (0.0, 0.0))
@@ -185,21 +196,25 @@ class Flights:
         if flight is None:
             return
         with self._lock:
-            if call.waiting_since is not None and not call.cleared and isinstance(landing, Abandoned):
-                self._remember_wait(flight.key, call.waiting_since)
-            with flight.lock:
-                flight.close(call, landing)
-                self._release(flight, call)
-            for own, _ in self._waiting:
-                own.discard(call)
-            now_free = [then for own, then in self._waiting if not own]
-            self._waiting = [(own, then) for own, then in self._waiting if own]
-            bells = list(self._bells)
-            self._calls.discard(call)  # last: until then sweep takes the call for unfinished, should we be interrupted
-        for bell in bells:
-            bell.ring()
-        for then in now_free:
-            then()
+            told = self._close(flight, call, landing)
+        self._release_leases()
+        for tell in told:
+            tell()
+
+    def _close(self, flight: Flight, call: Call, landing: Landing) -> list[Callable[[], None]]:
+        """Under the lock; whom to tell outside it."""
+        if call.waiting_since is not None and not call.cleared and isinstance(landing, Abandoned):
+            self._remember_wait(flight.key, call.waiting_since)
+        with flight.lock:
+            flight.close(call, landing)
+            self._release(flight, call)
+        for own, _ in self._waiting:
+            own.discard(call)
+        now_free = [then for own, then in self._waiting if not own]
+        self._waiting = [(own, then) for own, then in self._waiting if own]
+        told = [bell.ring for bell in self._bells] + now_free
+        self._calls.discard(call)  # last: until then sweep takes the call for unfinished, should we be interrupted
+        return told
 
     def _release(self, flight: Flight, call: Call) -> None:
         """Let go of what a closed call, or with it the whole flight, holds of the lease. Under both locks."""
@@ -209,8 +224,8 @@ class Flights:
         elif call.slot >= 0 and any(other.slot > call.slot for other in flight.calls):
             # A call made later goes on. Its own slot alone would let another process send at once.
             heir = max(flight.calls, key=lambda other: other.slot)
-            heir.spare += [call.slot, *call.spare]
-            call.slot, call.spare = -1, []
+            heir.spare += call.slots_held()
+            call.slot, call.spare, call.tries = -1, [], []
         else:
             self._let_go(flight, [call])
 
@@ -226,13 +241,13 @@ class Flights:
             if flight.landing is None:
                 flight.overtake(landing)
                 self._dismiss(flight)
+        self._release_leases()
 
     def _let_go(self, flight: Flight, calls: list[Call]) -> None:
+        """Give up what calls hold of the lease. Under the lock; `_release_leases` follows."""
         for call in calls:
-            slots, call.slot, call.spare = [call.slot, *call.spare], -1, []
-            for slot in slots:
-                if slot >= 0:
-                    self._drop(flight.key, slot)
+            self._to_release.extend((flight.key, slot, flight.token) for slot in call.slots_held())
+            call.slot, call.spare, call.tries = -1, [], []
 
     def give_up(self, call: Call) -> None:
         """End a call from outside, and book the outcome of the request that made it, if nobody has. Idempotent."""
@@ -251,6 +266,7 @@ class Flights:
     def sweep(self, *, every: float = 0.0) -> None:
         """End what cannot end by itself: calls of loops that were closed or dropped, or stand still and nobody has
         waited for them for finish_timeout; calls that never began. every: not again within that many seconds."""
+        self._release_leases()  # of whoever was interrupted as he did
         while self.unbooked:
             try:
                 book = self.unbooked.popleft()
@@ -374,8 +390,7 @@ class Flights:
 
     def let_go(self) -> None:
         """Let go of the leases' file, unless a lease is held."""
-        with self._lock:
-            self._leases.close()
+        self._machine_leases.close()
 
 
 # One for all folders: held for microseconds, and handlers at a fork can never be taken back. They are C functions, as

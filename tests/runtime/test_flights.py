@@ -55,8 +55,8 @@ def a_call(loop: asyncio.AbstractEventLoop | None = None) -> Call:
 
 LEASE_IS_FREE = """
     from pathlib import Path
-    from cachelayer.runtime.leases import Leases
-    print(Leases(Path(args[0])).take(args[1]))
+    from cachelayer.runtime.leases import MachineLeases
+    print(MachineLeases(Path(args[0])).acquire(args[1], 0, "token"))
 """
 
 
