@@ -20,6 +20,8 @@ from cachelayer.simulator import Simulator
 
 # The suite also runs beside four others: how long an example takes says nothing there.
 settings.register_profile("cachelayer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# What a coverage figure counts must not be up to chance, and tracing makes every example dear.
+settings.register_profile("coverage", settings.get_profile("cachelayer"), max_examples=30, derandomize=True)
 settings.load_profile("cachelayer")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():

@@ -187,8 +187,8 @@ def test_commands_of_the_homeless_say_so(command: str, tmp_path: Path) -> None:
     source = f"""
 import os, sys
 sys.argv = {["cachelayer", *command.split()]!r}
-from cachelayer.cli import main, demo, doctor, entries, places, reader, report, requests
-import cachelayer.settings, cachelayer.cache, cachelayer.stores.local, platformdirs.unix
+from cachelayer.cli import main, doctor, entries, places, purge, reader, report, requests
+import cachelayer.settings, cachelayer.cache, cachelayer.demo.command, cachelayer.stores.local, platformdirs.unix
 cachelayer.settings.load_settings()
 os.environ.pop("HOME", None); os.environ.pop("XDG_CACHE_HOME", None)
 os.setgroups([]); os.setgid({STRANGER}); os.setuid({STRANGER})

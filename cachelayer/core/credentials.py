@@ -1,6 +1,6 @@
 """Credentials: what says who asks and who pays, never what is asked. Only that one table lives here.
 
-It serves the keys (dialects/envelope.py leaves these out), the sharing of failures (policy.credential_of: only who
+It serves the keys (dialects/wire/envelope.py leaves these out), the sharing of failures (policy.credential_of: only who
 shows the same ones may share a refusal) and what is kept of an answer (policy.kept_headers). Exact names: a prefix
 would swallow fields that an API uses otherwise (X-Goog-FieldMask chooses what is answered, X-Amz-Target which
 operation).

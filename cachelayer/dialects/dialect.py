@@ -104,7 +104,7 @@ class Dialect(Protocol):
         """Take out of a folded body what has no part in the answer (bookkeeping), and what the form says beside it:
         the count if it is one, the response, a model that the path does not name."""
 
-    def defaults(self, seen: Recognised, host: str) -> Mapping[str, Json]:
+    def defaults(self, seen: Recognised, host: str) -> Mapping[str, str]:
         """Fields of a folded body that one host documents as its defaults: with these values they are as good as
         absent. What one host documents says nothing of another."""
 

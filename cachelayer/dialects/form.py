@@ -6,9 +6,8 @@ What is never cached, and how many are asked for, goes by the whole body; the fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 from cachelayer.core.canon import key_of, number, serialize
@@ -18,7 +17,7 @@ from cachelayer.core.model import Asked, Json, KeyRules, Request
 from cachelayer.core.prompt import normalize
 from cachelayer.core.reasons import Reason
 from cachelayer.core.scope import places
-from cachelayer.dialects.dialect import Dialect, Facts, NotKeyed, Recognised
+from cachelayer.dialects.dialect import Dialect, NotKeyed, Recognised
 from cachelayer.dialects.wire.envelope import content_type, header_form, is_json, query_form
 from cachelayer.dialects.wire.folding import without
 from cachelayer.dialects.wire.media import request_taker
@@ -46,22 +45,11 @@ def count_of(value: Json) -> int | None:
     return count if isinstance(count, int) and 1 <= count <= _MOST else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Narrowed:
-    """A body as it counts: without what the user's ``ignore`` names in it, and which of those rules took something
-    out."""
-
-    body: dict[str, Json]
-    model: str | None
-    took: frozenset[str] = frozenset()
-    normalized: tuple[str, ...] = ()
-
-
 def asked(dialect: Dialect, seen: Recognised, request: Request, rules: KeyRules) -> Asked:
     """The canonical form, its key, and what the runtime wants to know. Raises NotKeyed, and ValueError where the body
     is malformed or JSON cannot say its form."""
-    raw = dialect.parse(seen, request)
-    facts = dialect.facts(seen, dialect.fold(seen, raw))
+    body = _Body(dialect, seen, request, rules)
+    facts = body.facts
     headers, headers_took = header_form(request, rules)
     query, query_took = query_form(seen.query, rules)
     form: dict[str, Json] = {
@@ -76,16 +64,8 @@ def asked(dialect: Dialect, seen: Recognised, request: Request, rules: KeyRules)
     if facts.operation == "image" and rules.normalize != "prompt":
         form["normalize"] = rules.normalize
 
-    @cache
-    def counting(defaults: tuple[tuple[str, Json], ...]) -> _Narrowed:
-        got = _narrowed(dialect, seen, raw, facts, rules, dict(defaults))
-        return _normalized(dialect, got, rules) if facts.operation == "image" else got
-
-    def at(host: str) -> _Narrowed:
-        return counting(tuple(dialect.defaults(seen, host).items()))
-
     def canonical_at(scope: Json, host: str) -> bytes:
-        here = at(host)
+        here = body.at(host)
         ignored = sorted(headers_took | query_took | here.took)
         own = {"scope": scope, "model": here.model, "body": here.body}
         return serialize({**form, **own, **({"ignored": ignored} if ignored else {})})
@@ -109,60 +89,84 @@ def asked(dialect: Dialect, seen: Recognised, request: Request, rules: KeyRules)
         quality=facts.quality,
         tier=facts.tier,
         references=facts.references,
-        normalized=at(around[0][1]).normalized,
+        normalized=body.at(around[0][1]).normalized,
         home=_home_of(host, dialect.homes),
         elsewhere=tuple(key_of(other, count) for other in elsewhere),
     )
 
 
-def _narrowed(
-    dialect: Dialect,
-    seen: Recognised,
-    raw: dict[str, Json],
-    facts: Facts,
-    rules: KeyRules,
-    defaults: Mapping[str, Json],
-) -> _Narrowed:
-    """The body as it counts.
+@dataclass(frozen=True, slots=True)
+class _Counting:
+    """A body as it counts: without what the user's ``ignore`` names in it, its prompts normalised."""
 
-    A rule counts as one that took something out when the form is another one for it: naming bookkeeping, or what a
-    wider rule takes anyway, widens nothing.
-    """
+    body: dict[str, Json]
+    model: str | None
+    took: frozenset[str]
+    """Which of the rules took something out."""
+    normalized: tuple[str, ...]
+    """Which steps changed any of the prompts."""
 
-    def counting(raw: dict[str, Json]) -> tuple[dict[str, Json], str | None]:
-        body = dialect.fold(seen, raw)
-        model = facts.model if raw is whole else dialect.facts(seen, body).model
-        dialect.strip(seen, body, facts)
-        for name, value in defaults.items():
-            if name in body and body[name] == value:
+
+class _Body:
+    """A request's body: what it asks for, and how it counts at one host or another."""
+
+    def __init__(self, dialect: Dialect, seen: Recognised, request: Request, rules: KeyRules) -> None:
+        self._dialect, self._seen, self._rules = dialect, seen, rules
+        self._raw = dialect.parse(seen, request)
+        folded = dialect.fold(seen, self._raw)
+        self.facts = dialect.facts(seen, folded)
+        self._unused = [folded]
+        """The first form is made of it, without folding again."""
+        self._found: dict[tuple[tuple[str, str], ...], _Counting] = {}
+        """By the defaults that are folded: most hosts have none."""
+
+    def at(self, host: str) -> _Counting:
+        """The body as it counts at a host."""
+        defaults = tuple(self._dialect.defaults(self._seen, host).items())
+        if defaults not in self._found:
+            self._found[defaults] = self._counting(defaults)
+        return self._found[defaults]
+
+    def _counting(self, defaults: tuple[tuple[str, str], ...]) -> _Counting:
+        """A rule counts as one that took something out when the form is another one for it: naming bookkeeping, or what
+        a wider rule takes anyway, widens nothing."""
+        rules = [rule for rule in sorted(self._rules.ignore) if rule.startswith("body:")]
+        named = [(rule, rule.removeprefix("body:").split(".")) for rule in rules]
+        applied: list[list[str]] = []
+        took = set()
+        got = self._stripped(self._raw, defaults)
+        for rule, path in sorted(named, key=lambda item: len(item[1])):  # the wider ones first
+            if without(self._dialect.fields, self._raw, [path]) is self._raw:
+                continue
+            applied.append(path)
+            before, got = got, self._stripped(without(self._dialect.fields, self._raw, applied), defaults)
+            if got != before:
+                took.add(rule)
+        body, model = got
+        return _Counting(body, model, frozenset(took), self._normalize(body))
+
+    def _stripped(
+        self, raw: dict[str, Json], defaults: Iterable[tuple[str, str]]
+    ) -> tuple[dict[str, Json], str | None]:
+        """A raw body's form, and the model that it names."""
+        is_whole = raw is self._raw
+        body = self._unused.pop() if is_whole and self._unused else self._dialect.fold(self._seen, raw)
+        model = (self.facts if is_whole else self._dialect.facts(self._seen, body)).model
+        self._dialect.strip(self._seen, body, self.facts)
+        for name, value in defaults:
+            if body.get(name) == value:
                 del body[name]
         return body, model
 
-    whole = raw
-    named = {rule: rule.removeprefix("body:").split(".") for rule in sorted(rules.ignore) if rule.startswith("body:")}
-    paths = dict(sorted(named.items(), key=lambda item: len(item[1])))  # the wider ones first
-    applied: list[list[str]] = []
-    took = set()
-    got = counting(raw)
-    for rule, path in paths.items():
-        if without(dialect.fields, raw, [path]) is raw:
-            continue
-        applied.append(path)
-        before, got = got, counting(without(dialect.fields, raw, applied))
-        if got != before:
-            took.add(rule)
-    return _Narrowed(*got, took=frozenset(took))
-
-
-def _normalized(dialect: Dialect, got: _Narrowed, rules: KeyRules) -> _Narrowed:
-    """The same with its prompts normalised, and which steps changed any of them."""
-    steps: dict[str, None] = {}
-    for slots in dialect.prompts(got.body):
-        texts, changed = normalize([holder[name] for holder, name in slots], rules.normalize)
-        steps |= dict.fromkeys(changed)
-        for (holder, name), text in zip(slots, texts, strict=True):
-            holder[name] = text
-    return _Narrowed(got.body, got.model, got.took, tuple(steps))
+    def _normalize(self, body: dict[str, Json]) -> tuple[str, ...]:
+        """Normalise the prompts of a body where they stand. Returns the steps that changed any of them."""
+        steps: dict[str, None] = {}
+        for slots in self._dialect.prompts(body) if self.facts.operation == "image" else ():
+            texts, changed = normalize([holder[name] for holder, name in slots], self._rules.normalize)
+            steps |= dict.fromkeys(changed)
+            for (holder, name), text in zip(slots, texts, strict=True):
+                holder[name] = text
+        return tuple(steps)
 
 
 def _home_of(host: str, homes: Mapping[str, str]) -> str | None:

@@ -296,7 +296,7 @@ GEMINI_USAGE: list[tuple[str, dict[str, Any], Usage]] = [
     (
         "more image than there is",
         {"promptTokenCount": 1, "candidatesTokenCount": 9, "candidatesTokensDetails": details(IMAGE=10)},
-        Usage(total_in=1, total_out=9),
+        Usage(total_in=1, total_out=9, overfull=True),
     ),
     (
         "text only, cached and tool tokens",
@@ -360,7 +360,11 @@ OPENAI_USAGE: list[tuple[str, dict[str, Any], Usage]] = [
         Usage(text_in=56, image_in=517, total_in=573, total_out=4160, tier="default"),
     ),
     ("another provider's figures", {"usage": {"cost_in_usd_ticks": 7}}, Usage()),
-    ("nonsense", {"usage": {"input_tokens": 1, "input_tokens_details": {"image_tokens": 2}}}, Usage(total_in=1)),
+    (
+        "nonsense",
+        {"usage": {"input_tokens": 1, "input_tokens_details": {"image_tokens": 2}}},
+        Usage(total_in=1, overfull=True),
+    ),
 ]
 
 

@@ -55,7 +55,7 @@ class Sketch:
         if facts.count is not None:
             body.pop("pictures", None)
 
-    def defaults(self, seen: Recognised, host: str) -> Mapping[str, Json]:
+    def defaults(self, seen: Recognised, host: str) -> Mapping[str, str]:
         return {}
 
     def prompts(self, body: dict[str, Json]) -> Iterator[list[Slot]]:

@@ -101,7 +101,7 @@ class Gemini:
         if isinstance(model, str):
             body["model"] = model.removeprefix("models/")
 
-    def defaults(self, seen: Recognised, host: str) -> Mapping[str, Json]:
+    def defaults(self, seen: Recognised, host: str) -> Mapping[str, str]:
         return {}
 
     def prompts(self, body: dict[str, Json]) -> Iterator[list[Slot]]:

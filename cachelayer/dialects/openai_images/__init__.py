@@ -98,7 +98,7 @@ class OpenAIImages:
         if isinstance(body.get("model"), str):
             del body["model"]
 
-    def defaults(self, seen: Recognised, host: str) -> Mapping[str, Json]:
+    def defaults(self, seen: Recognised, host: str) -> Mapping[str, str]:
         if host != _AUTO_HOST:
             return {}
         return dict.fromkeys(_AUTO["edits" if _edits(seen) else "generations"], "auto")
