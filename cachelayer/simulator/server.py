@@ -27,6 +27,8 @@ from urllib.parse import unquote
 
 from cachelayer import dialects
 from cachelayer.dialects.dialect import Recognised
+from cachelayer.dialects.gemini import Gemini
+from cachelayer.dialects.openai_images import OpenAIImages
 from cachelayer.simulator import gemini, openai_images
 from cachelayer.simulator.behaviour import Behaviour, Call, Director
 from cachelayer.simulator.journal import Journal, Recorded
@@ -37,8 +39,8 @@ LARGEST_BODY = 2_000_000_000
 """Bytes; a larger request body is refused with 413. Far above 14 reference images of 20 MB each."""
 
 _FORMATS: Final[dict[str, Callable[[Recognised, str, bytes, Call], Reply]]] = {
-    "gemini": gemini.answer,
-    "openai-images": openai_images.answer,
+    Gemini.name: gemini.answer,
+    OpenAIImages.name: openai_images.answer,
 }
 """By the dialect that recognises the path."""
 _KEPT_FILES = 100

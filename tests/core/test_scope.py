@@ -133,6 +133,19 @@ def test_a_name_and_the_same_with_a_dot_may_be_two_hosts() -> None:
     assert key(gemini(url=f"https://gw/{MODEL}")) != key(gemini(url=f"https://gw./{MODEL}"))
 
 
+def test_a_host_that_no_name_can_be_has_a_scope_all_the_same() -> None:
+    scopes = {
+        asked(gemini(url=f"https://{host}/v1/{MODEL}")).scope for host in ("-\u00fc-.example", "-\u00f6-.example")
+    }
+    assert scopes == {"-\u00fc-.example", "-\u00f6-.example"}
+
+
+def test_a_pool_that_is_none_joins_nothing() -> None:
+    """The settings refuse it at start-up; whoever makes rules without them is not failed."""
+    joined = ("https://a.example", "https://b.example")
+    assert [scope for scope, _ in places("a.example", (("a.example",), joined))] == ["a.example", "b.example"]
+
+
 class TestABareHost:
     """It is asked by http too, on its own port, unless a pool says otherwise."""
 

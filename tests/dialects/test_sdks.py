@@ -245,7 +245,7 @@ def test_vertex_express_and_the_developer_api_are_two_scopes() -> None:
     vertex, developer = wire.keyed()
     assert vertex.host.endswith("aiplatform.googleapis.com")
     assert [field for field, _, _ in differences(vertex, developer)] == ["scope"]
-    pool = KeyRules(pools=((vertex.scope, developer.scope),))
+    pool = KeyRules(pools=((f"https://{vertex.scope}", f"https://{developer.scope}"),))
     assert asked(wire.sent[0], pool).elsewhere == (developer.key,)
     assert asked(wire.sent[1], pool).elsewhere == (vertex.key,)
 

@@ -1,7 +1,8 @@
-"""How a known schema is written down, and how a body is folded along it. No particular schema lives here.
+"""Folding: how the known fields of a body are written down, and a body is put in one spelling along them. No format's
+fields live here.
 
 Along known paths a name's other spelling, null and (where said) an empty object do not count. Everything that the
-schema does not name is kept as it is: unknown means different.
+table does not name is kept as it is: unknown means different.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def snake(name: str) -> str:
 
 
 def fold(node: Node, value: Json) -> Json:
-    """The canonical form of a value along a schema; ABSENT when it is as good as none.
+    """The canonical form of a value along its known fields; ABSENT when it is as good as none.
 
     Raises Malformed when a field stands there in both spellings: which one a server takes is not known.
     """
@@ -189,7 +190,7 @@ def strings(value: Json) -> Iterator[tuple[str, str]]:
 
 
 def strangers(node: Node, value: Json) -> Iterator[Json]:
-    """What a folded value holds that its schema does not know: fields of other names, base64 that is none."""
+    """What a folded value holds that its table does not know: fields of other names, base64 that is none."""
     if isinstance(node, Many) and isinstance(value, list):
         for item in value:
             yield from strangers(node.item, item)
