@@ -126,3 +126,13 @@ def test_locks_and_forks_are_handled_in_one_place() -> None:
         if path.parent.name != "machine":
             assert "register_at_fork" not in path.read_text(), path
             assert "import fcntl" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_is_longer_than_400_lines_and_no_function_than_60(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, node.name
