@@ -1,9 +1,20 @@
 """One call of a flight: a forward, and what is its own. Its state lives here, what follows from it in flight.py.
 
-made -> begun -> waits for its lease -> cleared -> (connects, is sent, is silent, answers) -> answered -> landed
+    MADE -> BEGUN -> CLEARED -> ANSWERED -> ENDED
 
-A call may end at any of these: handed back (nothing was sent; who made it books his outcome himself), served (another
-call answered him), given up. Its event loop is held weakly: one that its program has dropped goes, and it with it.
+A call only goes forward, and may leave out any of these: it ends unsent where an entry was found or nobody needs it,
+and from anywhere when it is given up. Between CLEARED and ANSWERED it connects, is sent, is silent, answers, over and
+over (a redirect, a proxy): `paused`, `sent` and `moved` say where it is.
+
+    BEGUN      its thread or task runs; it waits for its lease
+    CLEARED    it may be, or has been, sent: from here on its outcome is booked when it ends, whoever is aboard by then
+    ANSWERED   all has come, or it is known that nothing will: nobody's leaving ends it any more
+    ENDED      it has a landing, and holds nothing of the lease
+
+Whoever made it is aboard until one of these, each at most once: he has left (`left`); another call has answered him
+(`served`); nothing was sent, and he books his outcome himself (`handed_back`, never of a call that was cleared).
+
+Its event loop is held weakly: one that its program has dropped goes, and it with it.
 """
 
 from __future__ import annotations
@@ -14,6 +25,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from cachelayer.core.reasons import Reason
@@ -31,6 +43,16 @@ _CLEANUPS = 20
 """Waits within one another that a task may have in its cleanup."""
 DEAF = 10.0
 """Seconds after which an event loop that answers no call is taken for blocked; long enough for a loop that computes."""
+
+
+class CallState(IntEnum):
+    """How far a call has got; the rules stand at the head of this file."""
+
+    MADE = 0
+    BEGUN = 1
+    CLEARED = 2
+    ANSWERED = 3
+    ENDED = 4
 
 
 class GivenUp(Exception):
@@ -67,8 +89,7 @@ class Call:
         """Whose call it is: the thread that its loop belongs to."""
         self.made = self.moved = time.monotonic()
         self.task: weakref.ref[asyncio.Task[None]] | None = None
-        self.begun = False
-        """Its thread or task runs."""
+        self._state = CallState.MADE
         self.gone = False
         """Its task was destroyed unfinished, with its loop."""
         self.base, self.slot, self.waited = 0, -1, False
@@ -80,7 +101,7 @@ class Call:
         self.waiting_since: float | None = None
         """When somebody of this process began to wait for the lease it waits for."""
         self.cleared = False
-        """It may be, or has been, sent: its outcome is booked when it ends."""
+        """It was CLEARED, whatever has become of it since."""
         self.begun_as: str | None = None
         """Its id in the ledger, which knows that it was begun; its outcome names it."""
         self.sent = False
@@ -88,8 +109,6 @@ class Call:
         self.paused = False
         """Readers' timers stand still: it is connecting or being sent, under timeouts of its own."""
         self._steps = 0
-        self.answered = False
-        """All has come, and is being judged and stored: nobody's leaving ends that any more."""
         self.landing: Landing | None = None
         """How it ended; its maker gets this unless another call has served him."""
         self.left: Reason | None = None
@@ -104,6 +123,26 @@ class Call:
         self.is_written = False
         """The outcome of the request that made it is in the ledger."""
         self._heard: tuple[float, bool] = (0.0, True)
+
+    def advance(self, state: CallState) -> None:
+        """It has got so far. Under the flight's lock."""
+        self._state = max(self._state, state)
+        self.cleared |= state is CallState.CLEARED
+
+    @property
+    def is_begun(self) -> bool:
+        """Its thread or task runs, or ran."""
+        return self._state >= CallState.BEGUN
+
+    @property
+    def is_answered(self) -> bool:
+        """Nobody's leaving ends it any more."""
+        return self._state >= CallState.ANSWERED
+
+    @property
+    def is_ended(self) -> bool:
+        """It has its landing."""
+        return self._state is CallState.ENDED
 
     def claim(self) -> bool:
         """True for the first who asks: he books the outcome of the request that made this call, and nobody else."""
@@ -140,7 +179,7 @@ class Call:
 
     def stands_still(self, now: float) -> bool:
         """It does not go on: its event loop was closed or stopped, or is deaf, or it was never launched."""
-        if self.is_dead() or (not self.begun and now - self.made > DEAF):
+        if self.is_dead() or (not self.is_begun and now - self.made > DEAF):
             return True
         loop = self.loop
         if loop is None or loop is asyncio._get_running_loop():
@@ -179,6 +218,20 @@ class Call:
             return self.left
         seat = None if self.seat is None else self.seat()
         return Reason.CANCELLED if seat is None or seat.is_gone() else None
+
+    def serve(self) -> None:
+        """Another call has landed the flight. Whoever made this one, and is aboard, is served, and booked when it ends
+        if it was sent. Under the flight's lock."""
+        if self.how_left() is None:
+            if self.cleared:
+                self.served = True
+            else:
+                self.hand_back()
+
+    def hand_back(self) -> None:
+        """Nothing was sent, and its maker is aboard: he books his outcome himself. Under the flight's lock."""
+        if self.claim():
+            self.handed_back = True
 
     def step(self, now: float, *, paused: bool) -> bool:
         """It moved; whether something of the answer came. Under the flight's lock."""

@@ -1,8 +1,20 @@
 """One flight: where those who wait for a key's answer and the calls that fetch it meet.
 
-A Flight has one call (call.py) as a rule, a second one when a provider is silent for hedge_after, and as many seats
-(seat.py) as callers. It decides, under its one lock, what landed it, who is told what and who makes the next call. Who
-flies a key at all is the registry's business (flights.py), starting calls that of launch.py.
+    FLYING -> LANDED -> OVER
+       |        ^
+       +-> STRUCK
+
+    FLYING   on the registry; whoever asks for the key joins. It has at least one call
+    STRUCK   off the registry, since every event loop of its calls stands still: those who wait elsewhere go to another
+             flight. It is not ended: if such a loop goes on after all, whoever waits there gets his answer, once
+    LANDED   a call was answered well, or its last one failed. What a good answer brought is handed over when it has
+             been stored, or in HANDOVER_WAIT seconds; calls that go on beside it are late from now on
+    OVER     the landing is final: off the registry, the lease given back. Also at once, where it is overtaken by what
+             another process has stored
+
+A Flight has one call (call.py, which has the states of a call) as a rule, a second one when a provider is silent for
+hedge_after, and as many seats (seat.py) as callers. It decides, under its one lock, what landed it, who is told what
+and when. Who flies a key at all is the registry's business (flights.py), starting calls that of launch.py.
 
 Locks are bare (no Condition): an exception out of a signal handler cannot leave one held.
 """
@@ -14,7 +26,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from enum import Enum
 
 from cachelayer.core.policy import HANDOVER_WAIT
 from cachelayer.core.reasons import Reason
@@ -31,8 +43,17 @@ from cachelayer.core.trip import (
     TimedOut,
     Told,
 )
-from cachelayer.runtime.call import SLOTS, TICK, Call, GivenUp
-from cachelayer.runtime.seat import Bell, Seat
+from cachelayer.runtime.call import SLOTS, TICK, Call, CallState, GivenUp
+from cachelayer.runtime.seat import Bell, Seat, wake, waker
+
+
+class FlightState(Enum):
+    """How far a flight has got; the rules stand at the head of this file."""
+
+    FLYING = "flying"
+    STRUCK = "struck"
+    LANDED = "landed"
+    OVER = "over"
 
 
 class Flight:
@@ -51,17 +72,23 @@ class Flight:
         self.landing: Landing | None = None
         self._landed_by: weakref.ref[Call] | None = None
         self._landed_credential = b""
-        self.over = False
-        """The landing is final. Before, it is handed over when it has been there for HANDOVER_WAIT seconds."""
-        self.struck = False
-        """Off the registry, since every loop of its calls stands still: those who wait elsewhere go to another flight.
-        It is not ended: if such a loop goes on after all, whoever waits there gets his answer, once."""
+        self._state = FlightState.FLYING
         self.failed_at = float("-inf")
         """When a call last failed beside another one."""
         self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
         self._came = float("-inf")
         self._hand_over_at = float("inf")
         self._next_hedger_at = self._next_look_at = float("-inf")
+
+    @property
+    def has_landed(self) -> bool:
+        """What it ends with is known."""
+        return self._state in (FlightState.LANDED, FlightState.OVER)
+
+    @property
+    def is_over(self) -> bool:
+        """The landing is final."""
+        return self._state is FlightState.OVER
 
     @property
     def passengers(self) -> int:
@@ -75,7 +102,7 @@ class Flight:
         """A call moved: readers' timers start anew, or stand still while paused. Raises GivenUp."""
         with self.lock:
             now = time.monotonic()
-            if call.landing is not None or self.is_overdue(call, now):
+            if call.is_ended or self.is_overdue(call, now):
                 raise GivenUp
             changed = (call.sent, call.paused) != (not paused, paused)
             if call.step(now, paused=paused):
@@ -87,37 +114,38 @@ class Flight:
         """All has come, however late: what is left is our own work, and no timer of a reader runs. Raises GivenUp
         when the call was booked as given up."""
         with self.lock:
-            if call.landing is not None:
+            if call.is_ended:
                 raise GivenUp
-            call.answered = True
+            call.advance(CallState.ANSWERED)
         self._wake_all()
 
     def depart(self, call: Call, lease: Lease) -> Clearance:
         """Whether a call may be sent now."""
         with self.lock:
-            if self.landing is not None or call.landing is not None or (self.struck and not call.cleared):
+            if self.has_landed or call.is_ended or (self._state is FlightState.STRUCK and not call.cleared):
                 return Clearance.END
             unwanted = self._unwanted_for(call, time.monotonic())
             if unwanted is not None and (unwanted >= TICK or (lease.held and lease.waited)):
                 return Clearance.END  # nobody asks here any more, or another process flew and failed meanwhile
-            call.cleared = lease.held
+            if lease.held:
+                call.advance(CallState.CLEARED)
             return Clearance.GO if lease.held else Clearance.WAIT
 
     def announce(self, call: Call, landing: Landing) -> Told:
         """A call has ended so. The first good answer lands the flight, and so does the failure of its last call; handed
         over when the call is closed, or in HANDOVER_WAIT seconds."""
         with self.lock:
-            call.answered = True
-            first, left = self.landing is None, call.how_left()
+            call.advance(CallState.ANSWERED)
+            first, left = not self.has_landed, call.how_left()
             others = [other for other in self.calls if other is not call]
             if first and (_is_good(landing) or not others):
                 self._land(call, landing)
                 self._hand_over_at = time.monotonic() + HANDOVER_WAIT
                 if _is_good(landing):
                     for other in others:
-                        _serve(other)
+                        other.serve()
             if not call.cleared and left is None:
-                _hand_back(call)
+                call.hand_back()
         self._wake_all()
         self._tell_unwanted()
         return Told(first, call.served, left)
@@ -127,30 +155,37 @@ class Flight:
         with self.lock:
             if call.landing is None:
                 call.landing = landing
+            call.advance(CallState.ENDED)
             self.calls = [other for other in self.calls if other is not call]
-            if self.landing is None and self.calls:
+            if not self.has_landed and self.calls:
                 self.failed_at = time.monotonic()
-            elif self.landing is None:
+            elif not self.has_landed:
                 self._land(call, landing)
-                self.over = True
-            elif self._is_landed_by(call) and not self.over:
+                self._state = FlightState.OVER
+            elif self._is_landed_by(call) and not self.is_over:
                 # What was announced stands, whatever became of storing it.
                 self.landing = landing if isinstance(landing, type(self.landing)) else self.landing
-                self.over = True
+                self._state = FlightState.OVER
         self._wake_all()
         self._tell_unwanted()
+
+    def strike(self) -> None:
+        """Off the registry: every loop of its calls stands still. Under its lock."""
+        if not self.has_landed:
+            self._state = FlightState.STRUCK
 
     def overtake(self, landing: Overtaken) -> None:
         """Another process has stored an answer. It serves all who wait, and the calls under way are late from now on.
         Under the registry's lock."""
         with self.lock:
-            self.landing, self.over = landing, True
+            self.landing, self._state = landing, FlightState.OVER
             for call in self.calls:
-                _serve(call)
+                call.serve()
         self._wake_all()
         self._tell_unwanted()
 
     def _land(self, call: Call, landing: Landing) -> None:
+        self._state = FlightState.LANDED
         # Weakly: a cycle would keep the answer in memory until the collector comes.
         self.landing, self._landed_by, self._landed_credential = landing, weakref.ref(call), call.credential
 
@@ -160,18 +195,18 @@ class Flight:
     def is_overdue(self, call: Call, now: float) -> bool:
         """Whether nobody has waited for a call for its finish_timeout."""
         with self.lock:
-            unwanted = None if call.answered else self._unwanted_for(call, now)
+            unwanted = None if call.is_answered else self._unwanted_for(call, now)
             return unwanted is not None and unwanted >= call.finish_timeout
 
     def is_needed(self, call: Call) -> bool:
         """Whether something would be lost with a call: it was sent and is not late, or somebody waits for it."""
         with self.lock:
-            late = self.landing is not None and not self._is_landed_by(call)
+            late = self.has_landed and not self._is_landed_by(call)
             return not late and (call.cleared or any(seat.waits() for seat in self._seats))
 
     def _unwanted_for(self, call: Call, now: float) -> float | None:
         """Seconds since somebody last waited for a call; None while somebody does."""
-        late = self.landing is not None and not self._is_landed_by(call)
+        late = self.has_landed and not self._is_landed_by(call)
         if not late and any(seat.waits() for seat in self._seats):
             call.unwanted_since = None
             return None
@@ -191,8 +226,8 @@ class Flight:
     def _wake_all(self) -> None:
         with self.lock:
             wakes = [seat.wake for seat in self._seats]
-        for wake in wakes:
-            wake()
+        for tell in wakes:
+            tell()
 
     # The passengers' side
 
@@ -206,7 +241,9 @@ class Flight:
 
     def stands_still(self, now: float) -> bool:
         """Whether no call goes on. Under the lock."""
-        return self.landing is None and (self.struck or all(call.stands_still(now) for call in self.calls))
+        return not self.has_landed and (
+            self._state is FlightState.STRUCK or all(call.stands_still(now) for call in self.calls)
+        )
 
     def change(self, seat: Seat) -> None:
         """A caller leaves a struck flight for another one, where his time goes on."""
@@ -219,7 +256,7 @@ class Flight:
         in it, a flight all of whose calls need that loop would never land. Under the lock."""
         here = asyncio._get_running_loop()
         return InAir(
-            landed=self.landing is not None,
+            landed=self.has_landed,
             stands_still=self.stands_still(now),
             silent=self.hedge_in(seat.hedge_after, now) <= 0,
             full=len(self.calls) >= SLOTS,
@@ -264,11 +301,11 @@ class Flight:
         loop = asyncio.get_running_loop()
         while True:
             future: asyncio.Future[None] = loop.create_future()
-            seat.wake = _waker(loop, future)
+            seat.wake = waker(loop, future)
             arrived, pause = self._look(seat)
             if arrived is not None:
                 return arrived
-            timer = loop.call_later(pause, _wake, future)
+            timer = loop.call_later(pause, wake, future)
             try:
                 await future
             finally:
@@ -293,7 +330,7 @@ class Flight:
         own = None if seat.call is None else seat.call.landing
         if own is not None and not isinstance(own, Abandoned):
             return own, True
-        if self.landing is not None and (self.over or now >= self._hand_over_at):
+        if self.landing is not None and (self.is_over or now >= self._hand_over_at):
             return self.landing, self._is_landed_by(seat.call)
         return own, True
 
@@ -318,7 +355,7 @@ class Flight:
             pause = min(pause, hedge)
         # His own call's connection is his; who has none goes by the oldest, and a hedge does not begin his time anew.
         call = seat.call or next(iter(self.calls), None)
-        paused = any(other.answered for other in self.calls) or (call is not None and call.paused)
+        paused = any(other.is_answered for other in self.calls) or (call is not None and call.paused)
         if seat.read_timeout is not None and not paused:
             moved = max(seat.boarded, self._came, seat.boarded if call is None else call.moved)
             left = moved + seat.read_timeout - now
@@ -330,7 +367,7 @@ class Flight:
     def _look_in(self, hedge_after: float, now: float) -> float:
         """Seconds until one of those who wait looks in the store: a call is silent, and another process, which waits
         for this one's lease, may have made a call of its own and been answered."""
-        if self.landing is not None or any(call.answered for call in self.calls):
+        if self.has_landed or any(call.is_answered for call in self.calls):
             return float("inf")
         silent_at = min((call.moved for call in self.calls if call.sent), default=float("inf")) + hedge_after
         return max(silent_at, self._next_look_at) - now
@@ -339,12 +376,12 @@ class Flight:
         """Seconds until one of those who wait may make a call of his own: nothing has come for hedge_after since the
         first was sent, for twice as long since the second was, and so on. Queueing, connecting and uploading are no
         silence. Under the lock."""
-        if self.landing is not None or not self.calls:
+        if self.has_landed or not self.calls:
             return float("inf")
         if max(call.slot for call in self.calls) + 1 >= SLOTS:
             return float("inf")
         moving = [call for call in self.calls if not call.stands_still(now)]
-        if not moving or any(call.answered or call.paused or not call.sent for call in moving):
+        if not moving or any(call.is_answered or call.paused or not call.sent for call in moving):
             return float("inf")
         quiet_since = max(self.failed_at, *(call.moved for call in moving))
         return quiet_since + hedge_after * 2.0 ** max(0, *(call.slot for call in self.calls)) - now
@@ -352,32 +389,3 @@ class Flight:
 
 def _is_good(landing: Landing) -> bool:
     return isinstance(landing, Overtaken) or (isinstance(landing, Answered) and landing.is_good)
-
-
-def _serve(call: Call) -> None:
-    """Another call has landed the flight: whoever made this one is served, and booked when it ends if it was sent."""
-    if call.how_left() is None:
-        if call.cleared:
-            call.served = True
-        else:
-            _hand_back(call)
-
-
-def _hand_back(call: Call) -> None:
-    if call.claim():
-        call.handed_back = True
-
-
-def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Callable[[], None]:
-    def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(_wake, future)
-        except RuntimeError:  # that reader's loop is closed
-            return
-
-    return wake
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -22,12 +22,9 @@ from cachelayer.machine import forks
 from cachelayer.runtime.call import DEAF, TICK, Call
 from cachelayer.runtime.exit import before_the_end
 from cachelayer.runtime.flight import Flight
-from cachelayer.runtime.leases import Leases, MachineLeases
+from cachelayer.runtime.leases import GivenBack, Leases, MachineLeases, Waits
 from cachelayer.runtime.seat import Bell, Seat
 
-_RETRY = 10.0
-"""Seconds for which a wait for a lease that nobody goes on with is remembered: SDKs pause up to 8 s before they retry,
-and who comes back goes on with it. The call itself was not left waiting so long: it would hold a thread."""
 _STEP = 0.01
 """Seconds between two looks at whether a loop that is stepped to its calls' end has got there."""
 
@@ -46,11 +43,8 @@ class Flights:
         """Books outcomes of callers who were destroyed with their loop, where nothing could be written down."""
         self._machine_leases = MachineLeases(folder)
         self._leases: Leases = self._machine_leases
-        self._to_release: deque[tuple[str, int, str]] = deque()
-        """Of leases, what is let go of as soon as the lock is: key, slot, token."""
-        self._releasing = threading.RLock()
-        self._waits: dict[str, tuple[float, float]] = {}
-        """By key, of waits for leases that were left: since when, and how long that is remembered. The oldest first."""
+        self._given_back = GivenBack()
+        self._waits = Waits()
         self._swept = 0.0
         _all.add(self)
 
@@ -61,9 +55,7 @@ class Flights:
         self._waiting.clear()
         self._bells.clear()
         self.unbooked.clear()
-        self._waits.clear()
-        self._to_release.clear()
-        self._releasing = threading.RLock()
+        self._given_back, self._waits = GivenBack(), Waits()
         self._machine_leases.forked()
 
     # --- boarding -----------------------------------------------------------------------------------------------------
@@ -82,7 +74,7 @@ class Flights:
             self._end_dead_calls(flight)
         with self._lock:
             makes_call = self._give_berth(key, seat, call)
-        self._release_leases()
+        self._given_back.release(self._leases)
         return makes_call
 
     def _give_berth(self, key: str, seat: Seat, call: Call) -> bool:
@@ -103,12 +95,12 @@ class Flights:
         flight = Flight(key)
         flight.board(seat)
         self._make_call(flight, seat, call)
-        call.waiting_since = self._recall_wait(key)
+        call.waiting_since = self._waits.recall(key)
         self._by_key[key] = flight
         return True
 
     def _strike(self, flight: Flight) -> None:
-        flight.struck = True
+        flight.strike()
         if self._by_key.get(flight.key) is flight:
             del self._by_key[flight.key]
         self._let_go(flight, flight.calls)
@@ -125,11 +117,11 @@ class Flights:
             self._calls.discard(call)
             return
         with self._lock, flight.lock:
-            if call.begun and call in flight.calls:
+            if call.is_begun and call in flight.calls:
                 return
             flight.announce(call, Abandoned())  # nothing was sent: whoever made it goes on himself
             told = self._close(flight, call, Abandoned())  # under the locks: it may begin at any moment
-        self._release_leases()
+        self._given_back.release(self._leases)
         for tell in told:
             tell()
 
@@ -157,35 +149,13 @@ class Flights:
                 return True
             call.waited = True
             if got is not None:  # it was ended meanwhile
-                self._to_release.append((flight.key, got, flight.token))
-        self._release_leases()
+                self._given_back.append((flight.key, got, flight.token))
+        self._given_back.release(self._leases)
         return False
 
     def _may_hold_lease(self, call: Call, flight: Flight) -> bool:
         # Of one that has ended, no end would let go, and other processes would wait for ever.
         return call in self._calls and self._by_key.get(flight.key) is flight
-
-    def _release_leases(self) -> None:
-        """What was let go of under the lock, now that it is not held: leases may lie behind a network."""
-        if not self._to_release:
-            return
-        with self._releasing:  # one after the other: a flight may have acquired again what is released twice
-            while self._to_release:
-                one = self._to_release[0]
-                self._leases.release(*one)
-                if self._to_release and self._to_release[0] is one:  # else a signal handler of this thread was here
-                    self._to_release.popleft()
-
-    def _recall_wait(self, key: str) -> float | None:
-        since, until = self._waits.pop(key, (0.0, 0.0))
-        return since if time.monotonic() < until else None
-
-    def _remember_wait(self, key: str, since: float) -> None:
-        now = time.monotonic()
-        self._waits.pop(key, None)
-        while self._waits and next(iter(self._waits.values()))[1] <= now:
-            del self._waits[next(iter(self._waits))]
-        self._waits[key] = since, now + _RETRY
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -197,14 +167,14 @@ class Flights:
             return
         with self._lock:
             told = self._close(flight, call, landing)
-        self._release_leases()
+        self._given_back.release(self._leases)
         for tell in told:
             tell()
 
     def _close(self, flight: Flight, call: Call, landing: Landing) -> list[Callable[[], None]]:
         """Under the lock; whom to tell outside it."""
         if call.waiting_since is not None and not call.cleared and isinstance(landing, Abandoned):
-            self._remember_wait(flight.key, call.waiting_since)
+            self._waits.remember(flight.key, call.waiting_since)
         with flight.lock:
             flight.close(call, landing)
             self._release(flight, call)
@@ -218,7 +188,7 @@ class Flights:
 
     def _release(self, flight: Flight, call: Call) -> None:
         """Let go of what a closed call, or with it the whole flight, holds of the lease. Under both locks."""
-        if flight.over:
+        if flight.is_over:
             self._let_go(flight, [call])
             self._dismiss(flight)
         elif call.slot >= 0 and any(other.slot > call.slot for other in flight.calls):
@@ -241,12 +211,12 @@ class Flights:
             if flight.landing is None:
                 flight.overtake(landing)
                 self._dismiss(flight)
-        self._release_leases()
+        self._given_back.release(self._leases)
 
     def _let_go(self, flight: Flight, calls: list[Call]) -> None:
-        """Give up what calls hold of the lease. Under the lock; `_release_leases` follows."""
+        """Give up what calls hold of the lease. Under the lock; what is given back is released outside it."""
         for call in calls:
-            self._to_release.extend((flight.key, slot, flight.token) for slot in call.slots_held())
+            self._given_back.extend((flight.key, slot, flight.token) for slot in call.slots_held())
             call.slot, call.spare, call.tries = -1, [], []
 
     def give_up(self, call: Call) -> None:
@@ -266,7 +236,7 @@ class Flights:
     def sweep(self, *, every: float = 0.0) -> None:
         """End what cannot end by itself: calls of loops that were closed or dropped, or stand still and nobody has
         waited for them for finish_timeout; calls that never began. every: not again within that many seconds."""
-        self._release_leases()  # of whoever was interrupted as he did
+        self._given_back.release(self._leases)  # of whoever was interrupted as he did
         while self.unbooked:
             try:
                 book = self.unbooked.popleft()
@@ -287,7 +257,7 @@ class Flights:
                 continue
             if call.landing is not None:  # interrupted in close
                 self.close(call, call.landing)
-            elif not call.begun and not call.is_dead() and now - call.made > DEAF:  # interrupted before its launch
+            elif not call.is_begun and not call.is_dead() and now - call.made > DEAF:  # interrupted before its launch
                 self.call_off(call)
             elif call.is_dead() or (flight.is_overdue(call, now) and (call.in_thread or not call.is_running())):
                 self.give_up(call)
@@ -368,7 +338,7 @@ class Flights:
 
     def paid_for(self) -> int:
         """Calls that were sent and may still land: the provider may be working, and billing."""
-        return sum(call.sent or call.answered for call in self._needed())
+        return sum(call.sent or call.is_answered for call in self._needed())
 
     def _needed(self) -> list[Call]:
         self.sweep()

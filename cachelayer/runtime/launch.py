@@ -15,7 +15,7 @@ from typing import Any
 
 from cachelayer.core.trip import Landing
 from cachelayer.machine.interrupts import start_thread
-from cachelayer.runtime.call import Call
+from cachelayer.runtime.call import Call, CallState
 from cachelayer.runtime.exit import watch_exit
 from cachelayer.runtime.flights import Flights
 
@@ -80,7 +80,7 @@ def launch_task(
                 await asyncio.wait({task}, timeout=None if until is None else _CHECK)
             except asyncio.CancelledError:
                 until = until or time.monotonic() + drain_timeout
-            if until is not None and not call.answered and not flight.is_needed(call):
+            if until is not None and not call.is_answered and not flight.is_needed(call):
                 task.cancel()
 
     held: list[Any] = []
@@ -119,7 +119,7 @@ class _FinishTimer:
     def _look(self) -> None:
         self.stop()
         flight, since, now = self._call.flight, self._call.unwanted_since, time.monotonic()
-        if self.task is None or self.task.done() or flight is None or self._call.answered or since is None:
+        if self.task is None or self.task.done() or flight is None or self._call.is_answered or since is None:
             return
         if flight.is_overdue(self._call, now):
             self.task.cancel()
@@ -133,8 +133,10 @@ def begin(call: Call) -> bool:
     if flight is None:
         return False
     with flight.lock:
-        call.begun = call in flight.calls
-        return call.begun
+        if call not in flight.calls:
+            return False
+        call.advance(CallState.BEGUN)
+        return True
 
 
 def _nothing(*_: object) -> None:

@@ -9,6 +9,8 @@ Rejected: a file per key, which piles up. Why byte ranges and not flock: machine
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +19,10 @@ from cachelayer.machine.locks import LockFile
 _OFFSET_DIGITS = 15
 """Hex digits of the key that name its byte: with three bits of the slot above them they fit a file offset of 63. Two
 keys on one byte would only wait in turn."""
+
+_RETRY = 10.0
+"""Seconds for which a wait for a lease that nobody goes on with is remembered: SDKs pause up to 8 s before they retry,
+and who comes back goes on with it. The call itself was not left waiting so long: it would hold a thread."""
 
 
 class Leases(Protocol):
@@ -87,6 +93,46 @@ class MachineLeases:
         if self._file is None or self._file.is_removed():
             self._file = LockFile.use(self._path)
         return self._file
+
+
+class GivenBack(deque[tuple[str, int, str]]):
+    """Leases that were let go of under the registry's lock, to be released when it is not held: key, slot, token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.RLock()
+
+    def release(self, leases: Leases) -> None:
+        """Release them, one after the other: a flight may have acquired again what would be released twice."""
+        if not self:
+            return
+        with self._lock:
+            while self:
+                one = self[0]
+                leases.release(*one)
+                if self and self[0] is one:  # else a signal handler of this thread was here
+                    self.popleft()
+
+
+class Waits:
+    """Waits for leases that were left, remembered for a while. Under the registry's lock."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, tuple[float, float]] = {}
+        """By key: since when, and until when that is remembered. The oldest first."""
+
+    def recall(self, key: str) -> float | None:
+        """Since when somebody has waited, where that is to go on."""
+        since, until = self._left.pop(key, (0.0, 0.0))
+        return since if time.monotonic() < until else None
+
+    def remember(self, key: str, since: float) -> None:
+        """Whoever waited has left."""
+        now = time.monotonic()
+        self._left.pop(key, None)
+        while self._left and next(iter(self._left.values()))[1] <= now:
+            del self._left[next(iter(self._left))]
+        self._left[key] = since, now + _RETRY
 
 
 def _offset(key: str, slot: int) -> int:

@@ -1,4 +1,7 @@
-"""One caller who waits for a flight, and the bell that wakes a thread. What he is told is decided in flight.py."""
+"""One caller who waits for a flight, and how a thread or a task that waits is woken.
+
+What he is told is decided in flight.py.
+"""
 
 from __future__ import annotations
 
@@ -73,3 +76,21 @@ class Bell:
     def wait(self, timeout: float) -> None:
         """Until it rings, or timeout seconds have passed."""
         self._lock.acquire(timeout=timeout)
+
+
+def waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Callable[[], None]:
+    """Wakes whoever awaits a future, from any thread."""
+
+    def tell() -> None:
+        try:
+            loop.call_soon_threadsafe(wake, future)
+        except RuntimeError:  # that reader's loop is closed
+            return
+
+    return tell
+
+
+def wake(future: asyncio.Future[None]) -> None:
+    """In its loop."""
+    if not future.done():
+        future.set_result(None)

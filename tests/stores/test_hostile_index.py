@@ -15,7 +15,7 @@ from typing import Any
 import diskcache
 import pytest
 
-from cachelayer.stores.local.index import Refused, StrictDisk
+from cachelayer.stores.local.strict import Refused, StrictDisk
 from tests.stores.worker import delete, get, put
 
 Open = Callable[..., Any]

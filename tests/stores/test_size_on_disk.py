@@ -17,8 +17,9 @@ import pytest
 from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.stores.base import Evicted
 from cachelayer.stores.local import open_local, sizes_in, tables
-from cachelayer.stores.local.index import CHECKPOINT_BY, StrictDisk
+from cachelayer.stores.local.index import CHECKPOINT_BY
 from cachelayer.stores.local.measure import LOG_ALLOWANCE
+from cachelayer.stores.local.strict import StrictDisk
 from tests.stores.test_local_processes import freeze, observed, on_disk, progress, thaw
 from tests.stores.worker import delete, get, put
 

@@ -104,7 +104,7 @@ def keys(store: Store) -> list[str]:
 
 def blob(store: LocalStore, digest: str) -> bytes | None:
     """The bytes of a blob, whichever entry it belongs to."""
-    return store._blob(digest)
+    return store._contents.blob(digest)
 
 
 def canonical(store: Store, key: str) -> bytes | None:

@@ -8,7 +8,7 @@ reservation of the collector's: every block stays counted until it is gone.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from cachelayer.stores.local.blobs import DIGEST, BlobFiles
 from cachelayer.stores.local.index import Index
@@ -39,13 +39,12 @@ class Collector:
         todo = list(dict.fromkeys(digests))
         return sum(self._collect(todo[start : start + BATCH]) for start in range(0, len(todo), BATCH))
 
-    def collect_idle(self) -> int:
-        """Remove all blobs that were found idle."""
-        count = 0
+    def collect_idle(self) -> bool:
+        """Remove some of the blobs that were found idle; whether there may be more."""
         with self.index.reading() as sql:
-            idle = [digest for (digest,) in sql.execute("SELECT digest FROM Blob WHERE idle = 1")]
-        count += self.collect(idle)
-        return count
+            idle = column(sql, "SELECT digest FROM Blob WHERE idle = 1 LIMIT ?", (BATCH,))
+        self.collect(idle)  # or, where one is needed after all, it is idle no more
+        return len(idle) == BATCH
 
     def reclaim(self) -> bool:
         """Clean up after writers that died at work; True when there was one."""
@@ -70,14 +69,19 @@ class Collector:
         self.collect(doomed)
         return True
 
-    def adopt_strays(self) -> None:
-        """Count every blob file that the index does not know (its writer was killed, or the index is new)."""
+    def adopt_strays(self, go_on: Callable[[], bool]) -> None:
+        """Count every blob file that the index does not know (its writer was killed, or the index is new).
+
+        go_on: asked now and then.
+        """
         strays: list[str] = []
         for digest, _ in self._files.walk():
             strays.append(digest)
             if len(strays) == BATCH:
                 self._adopt(strays)
                 strays = []
+                if not go_on():
+                    return
         self._adopt(strays)
 
     def _adopt(self, strays: list[str]) -> None:

@@ -5,6 +5,7 @@ entries/      the index (index.py, tables.py)
 entries.aside, entries.aside-2 ...   what was refused or damaged, for who wants to look at it
 blobs/ incoming/ trash/   (blobs.py)
 writers.lock  (writers.py)
+maintained    (maintenance.py)
 ledger/ leases.lock       other rooms'
 """
 

@@ -1,4 +1,4 @@
-"""The index: diskcache's Cache with a strict Disk, on connections that we own.
+"""The index: a strict diskcache (strict.py), on connections that we own.
 
 How rows get in and out of entries/cache.db lives here; which rows, and what they mean, does not.
 
@@ -10,7 +10,6 @@ thread takes an idle one to read, writers take turns at a single one. In WAL a r
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -21,11 +20,11 @@ from typing import Any
 
 import diskcache
 
-from cachelayer.core.entry import Version
 from cachelayer.core.errors import StoreError
 from cachelayer.machine.files import Identity, identity_of
 from cachelayer.machine.sqlite import ERRORS, Damaged, code, forbids_writing, inside_sqlite, is_damage
 from cachelayer.stores.local import formats, tables
+from cachelayer.stores.local.strict import StrictCache
 
 FILE = diskcache.core.DBNAME
 WRITE_WAIT = 10.0
@@ -53,85 +52,6 @@ _PER_CONNECTION = (
     "journal_size_limit",
     "wal_autocheckpoint",
 )
-
-NOT_OURS: Version = b""
-"""The version of a row of another kind than we write. Of ours it is the record: nothing is hashed on the way of a hit,
-and compared only where one is to be replaced."""
-
-KEY = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
-
-
-class Refused(Exception):
-    """Something in the folder that this store did not write, and does not touch."""
-
-
-class StrictDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
-    """Keys are 64 hex digits, values are bytes inside the row. Nothing is pickled or unpickled, no file is opened,
-    written or removed, whatever a row says (CVE-2025-69872 and its kin; SECURITY.md)."""
-
-    def put(self, key: object) -> tuple[str, bool]:
-        if type(key) is not str or not KEY.match(key):
-            raise Refused("a key is 64 hex digits")
-        return key, True
-
-    def get(self, key: object, raw: object) -> str:
-        if raw != 1 or type(key) is not str or not KEY.match(key):
-            raise Refused("a key is 64 hex digits")
-        return key
-
-    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, bytes]:
-        if read or type(value) is not bytes:
-            raise Refused("a value is bytes")
-        return 0, diskcache.core.MODE_RAW, None, value
-
-    def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
-        if mode != diskcache.core.MODE_RAW or filename is not None or type(value) is not bytes or read:
-            raise Refused(f"a row of mode {mode!r}, {'with' if filename is not None else 'without'} a file name")
-        return value
-
-    def filename(self, key: object = None, value: object = None) -> tuple[str, str]:
-        raise Refused("no value is kept in a file")
-
-    def remove(self, file_path: object) -> None:
-        # Called for the file name of a row that is overwritten or deleted. We write none, so it was planted: the row
-        # goes, the file is not ours.
-        return None
-
-
-class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
-    """diskcache's Cache, on whatever connection is lent to the calling thread."""
-
-    def __init__(self, directory: str) -> None:
-        # Never diskcache's constructor: it expands ~ and $ in the path once more, and writes every setting anew (some
-        # forty commits, none of them possible in a read-only folder). The rows have just been compared, or written by
-        # us, so the attributes can be set from what we expect.
-        self._directory, self._timeout, self._txn_id = directory, WRITE_WAIT, None
-        self._local = threading.local()
-        self._disk = StrictDisk(directory)
-        for name, value in tables.SETTINGS.items():
-            setattr(self, name, value)
-
-    @property
-    def _con(self) -> sqlite3.Connection:
-        lent: sqlite3.Connection | None = getattr(self._local, "lent", None)
-        assert lent is not None, "no connection is lent to this thread"
-        return lent
-
-    def get_on(self, connection: sqlite3.Connection, key: str) -> Any:
-        """get() on a lent connection."""
-        self._local.lent = connection
-        try:
-            return self.get(key)
-        finally:
-            self._local.lent = None
-
-    @contextmanager
-    def on(self, connection: sqlite3.Connection) -> Iterator[None]:
-        self._local.lent = connection
-        try:
-            yield
-        finally:
-            self._local.lent = None
 
 
 def build(folder: Path, *, fill: Any) -> None:
@@ -210,7 +130,7 @@ class Index:
         self._folder = folder
         self._read_only = read_only
         self.identity = identity(folder)
-        self._cache = _Cache(str(folder))
+        self._cache = StrictCache(str(folder), timeout=WRITE_WAIT)
         self._idle: list[sqlite3.Connection] = []  # append and pop are atomic
         self._closed = False
         self._turn = threading.Lock()
@@ -375,15 +295,6 @@ class Index:
                 self._idle.pop().close()
             except IndexError:
                 return
-
-
-def version_of(sql: sqlite3.Connection, key: str) -> Version | None:
-    """What a key's row is told from others by: its record, or NOT_OURS; None when there is no row."""
-    row = sql.execute("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchone()
-    if row is None:
-        return None
-    mode, filename, value = row
-    return value if mode == diskcache.core.MODE_RAW and filename is None and type(value) is bytes else NOT_OURS
 
 
 def identity(folder: Path) -> Identity | None:

@@ -35,7 +35,7 @@ _SPLITS = 6
 """Pages by which a put may grow the trees of the index beyond what it puts there; each splits once in some thirty puts.
 What a put has taken in truth is counted by the next one."""
 
-_OVERHEAD = ("", "format", "writers.lock", "leases.lock", "blobs", "incoming", "trash", "entries")
+_OVERHEAD = ("", "format", "maintained", "writers.lock", "leases.lock", "blobs", "incoming", "trash", "entries")
 
 
 @dataclass(frozen=True, slots=True)

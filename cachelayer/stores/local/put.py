@@ -16,10 +16,10 @@ from cachelayer.machine.sqlite import ERRORS
 from cachelayer.stores.base import Parcel
 from cachelayer.stores.local.blobs import DIGEST, BlobFiles
 from cachelayer.stores.local.faults import is_disk_full
-from cachelayer.stores.local.index import KEY, version_of
 from cachelayer.stores.local.measure import Need
 from cachelayer.stores.local.rows import EntryRow, drop_entry, insert_entry
 from cachelayer.stores.local.space import Place, Space
+from cachelayer.stores.local.strict import KEY, version_of
 
 FAILURES = (StoreError, OSError, *ERRORS)
 _TRIES_ON_A_FULL_DISK = 3

@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 import weakref
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
@@ -20,22 +19,24 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from cachelayer.core.entry import Take, Version
+from cachelayer.core.entry import Version
 from cachelayer.core.errors import NoRoom, StoreError
 from cachelayer.machine import forks
 from cachelayer.machine.sqlite import ERRORS, is_damage
 from cachelayer.stores.base import Damaged, Evicted, Head, Parcel, Sizes
 from cachelayer.stores.local import folder, measure, writers
 from cachelayer.stores.local import index as indexes
-from cachelayer.stores.local.blobs import DIGEST, BlobFiles, Unfit
+from cachelayer.stores.local.blobs import DIGEST, BlobFiles
 from cachelayer.stores.local.collection import BATCH
+from cachelayer.stores.local.contents import Kept, Reader
 from cachelayer.stores.local.faults import as_store_errors
-from cachelayer.stores.local.index import KEY, NOT_OURS, Index, Refused, version_of
-from cachelayer.stores.local.maintenance import clean_up
+from cachelayer.stores.local.index import Index
+from cachelayer.stores.local.maintenance import Maintenance, clean_up
 from cachelayer.stores.local.put import FAILURES, Put
 from cachelayer.stores.local.recency import Recency
 from cachelayer.stores.local.rows import drop_entry, heads_page
 from cachelayer.stores.local.space import Space, Tally
+from cachelayer.stores.local.strict import KEY, NOT_OURS, Refused, version_of
 from cachelayer.stores.local.verify import Problem, find_problems
 
 T = TypeVar("T")
@@ -83,24 +84,6 @@ class _Opened:
     """None when the folder can only be read."""
 
 
-class _Kept:
-    """The contents of an entry (stores.base.Contents)."""
-
-    __slots__ = ("_key", "_store")
-
-    def __init__(self, store: LocalStore, key: str) -> None:
-        self._store, self._key = store, key
-
-    def pour(self, digest: str, buffer: memoryview, take: Take) -> bool:
-        return self._store._pour(digest, buffer, take)
-
-    def blob(self, digest: str) -> bytes | None:
-        return self._store._blob(digest)
-
-    def canonical(self) -> bytes | None:
-        return self._store._canonical(self._key)
-
-
 class LocalStore:
     """A tier in a folder (stores.base.Store). Safe for threads, tasks and processes at once, and across fork."""
 
@@ -113,6 +96,8 @@ class LocalStore:
         self._clock = clock
         self._files = BlobFiles(self.path)
         self._tally = Tally()
+        self._contents = Reader(self._files, lambda: self._current().index, self._problem)
+        self._maintenance = Maintenance(self.path)
         self._closed = False
         self._suspect: tuple[int, int] | None = None
         self._opened: _Opened | None = None
@@ -133,7 +118,7 @@ class LocalStore:
             return Damaged(NOT_OURS) if found is not None else None
         if opened.space is not None:
             opened.space.recency.note(key, self._clock())
-        return Parcel(key, found, _Kept(self, key), found)
+        return Parcel(key, found, Kept(self._contents, key), found)
 
     def heads(self, prefix: str = "") -> Iterator[Head]:
         """All entries, newest first, expired ones included. Not a use. Holds no lock between two items."""
@@ -168,49 +153,6 @@ class LocalStore:
         opened = self._opened
         return opened is None or not self._stale(opened.index)
 
-    # -- what belongs to an entry ----------------------------------------------------------------------------------
-    # A StoreError says that the machine cannot read just now (no descriptors, no memory, an I/O error), and nothing
-    # about the blob.
-
-    def _pour(self, digest: str, buffer: memoryview, take: Take) -> bool:
-        if not self._may_read(digest):
-            return False
-        try:
-            with as_store_errors():
-                return self._files.pour(digest, buffer, take)
-        except Unfit as error:
-            self._problem("unfit-blob", f"blob {digest} is refused: {error}")
-            return False
-
-    def _blob(self, digest: str) -> bytes | None:
-        if not self._may_read(digest):
-            return None
-        try:
-            with as_store_errors():
-                return self._files.read(digest)
-        except Unfit as error:
-            self._problem("unfit-blob", f"blob {digest} is refused: {error}")
-            return None
-
-    def _may_read(self, digest: str) -> bool:
-        self._current()
-        if DIGEST.match(digest):
-            return True
-        self._problem("bad-digest", "a digest that is not one was asked for")
-        return False
-
-    def _canonical(self, key: str) -> bytes | None:
-        opened = self._current()
-        with as_store_errors(), opened.index.reading() as sql:
-            row = sql.execute("SELECT request FROM Canonical WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        try:
-            return zlib.decompress(row[0])
-        except (zlib.error, TypeError):
-            self._problem("canonical", f"the canonical request of {key} is damaged")
-            return None
-
     # -- writing -----------------------------------------------------------------------------------------------
 
     def put(self, parcel: Parcel, *, expires: float | None = None, replace: Version | None = None) -> bool:
@@ -219,7 +161,10 @@ class LocalStore:
         Raises NoRoom when it cannot fit or the disk is full, StoreError when the folder cannot be written.
         """
         put = Put.of(parcel, expires, replace)
-        return self._write(lambda space: put.run(space, self._files, self._clock))
+        kept = self._write(lambda space: put.run(space, self._files, self._clock))
+        # Here, where a flight ends: a caller's own way leads past look-ups alone.
+        self._maintenance.run_when_due(self._clock(), self.maintain)
+        return kept
 
     def delete(self, keys: Iterable[str]) -> int:
         """Drop entries; how many there were. Their bytes are overwritten with zeros in the index (secure_delete); older
@@ -237,14 +182,13 @@ class LocalStore:
         return sum(self._write(partial(attempt, batch)) for batch in batches)
 
     def maintain(self) -> None:
-        """Clean up: after dead writers, expired entries, blobs without references, the write-ahead log.
+        """Clean up: after dead writers, expired entries, blobs without references, the write-ahead log. Ends early when
+        the store is closed.
 
         Nothing depends on it: room is also made when it is needed. Does nothing in a read-only folder.
         """
-        if self._current().space is None:
-            return
-
-        self._write(lambda space: clean_up(space, self._files, self._clock))
+        if self._current().space is not None:
+            self._write(lambda space: clean_up(space, self._files, self._clock, lambda: not self._closed))
 
     def verify(self, *, deep: bool) -> list[Problem]:
         """What is wrong with the content (verify.py). Reads only; ``deep`` reads every record and blob."""
@@ -394,6 +338,7 @@ class LocalStore:
         self._lock = threading.RLock()
         self._quiet = threading.Condition()
         self._writes = 0
+        self._maintenance = Maintenance(self.path)
 
 
 _of_the_parent: list[_Opened | None] = []

@@ -12,8 +12,8 @@ from blake3 import blake3
 
 from cachelayer.core.entry import Broken, decode
 from cachelayer.stores.local.blobs import DIGEST, BlobFiles, Unfit
-from cachelayer.stores.local.index import Refused, StrictDisk
 from cachelayer.stores.local.rows import is_needed
+from cachelayer.stores.local.strict import Refused, StrictDisk
 
 Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
 Kind = Literal["refused-row", "damaged-entry", "missing-blob", "damaged-blob", "orphaned-blob"]
