@@ -126,3 +126,15 @@ def test_locks_and_forks_are_handled_in_one_place() -> None:
         if path.parent.name != "machine":
             assert "register_at_fork" not in path.read_text(), path
             assert "import fcntl" not in path.read_text(), path
+
+
+def test_a_stores_exceptions_end_in_the_tier() -> None:
+    """In a store, whoever catches everything raises it again: `runtime/tier.py` decides that it is "not there"."""
+    for path in (PACKAGE / "stores").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler) and _catches_everything(node.type):
+                assert any(isinstance(inner, ast.Raise) for inner in ast.walk(node)), f"{path}:{node.lineno}"
+
+
+def _catches_everything(caught: ast.expr | None) -> bool:
+    return caught is None or (isinstance(caught, ast.Name) and caught.id in ("Exception", "BaseException"))
