@@ -136,3 +136,15 @@ def test_no_file_is_longer_than_400_lines_and_no_function_than_60(path: Path) ->
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_a_stores_exceptions_end_in_the_tier() -> None:
+    """In a store, whoever catches everything raises it again: `runtime/tier.py` decides that it is "not there"."""
+    for path in (PACKAGE / "stores").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler) and _catches_everything(node.type):
+                assert any(isinstance(inner, ast.Raise) for inner in ast.walk(node)), f"{path}:{node.lineno}"
+
+
+def _catches_everything(caught: ast.expr | None) -> bool:
+    return caught is None or (isinstance(caught, ast.Name) and caught.id in ("Exception", "BaseException"))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from cachelayer.core.entry import Take, Version
@@ -57,7 +56,9 @@ class Tier:
         if self._layers is None:
             return None
         found = self._try("read", self._layers.fetch, key)
-        return replace(found, contents=_SafeContents(self, found.contents)) if isinstance(found, Parcel) else found
+        if not isinstance(found, Parcel):
+            return found
+        return Parcel(found.key, found.record, _SafeContents(self, found.contents), found.version)
 
     def put(self, parcel: Parcel, *, expires: float | None = None, replace: Version | None = None) -> bool | Reason:
         """True: kept. False: another entry is there. Else why not: ``tier-down`` or ``no-room``."""

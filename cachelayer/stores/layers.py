@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 from cachelayer.core.entry import Take, Version
@@ -84,7 +83,7 @@ class Breaker:
     def fetch(self, key: str) -> Parcel | Damaged | None:
         found = self._reads.run(self._store.fetch, key)
         if isinstance(found, Parcel):
-            return replace(found, contents=_GatedContents(found.contents, self._reads))
+            return Parcel(found.key, found.record, _GatedContents(found.contents, self._reads), found.version)
         return found
 
     def put(self, parcel: Parcel, *, expires: float | None = None, replace: Version | None = None) -> bool:
