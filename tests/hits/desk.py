@@ -14,6 +14,7 @@ from cachelayer.simulator import Simulator
 from tests.asking import GEMINI_PATH, PATH, body, gemini_body
 
 EDITS = "/v1/images/edits"
+JSON = {"content-type": "application/json"}
 
 
 def png(shade: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.asking import PATH, body
-from tests.hits.desk import Desk, gemini, images
+from tests.hits.desk import JSON, Desk, gemini, images
 
 
 def test_tracing_telemetry_and_credentials_cost_no_hit(desk: Desk) -> None:

@@ -11,9 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.asking import PATH
-from tests.hits.desk import BLUE, EDITS, GREEN, RED, Desk
-
-JSON = {"content-type": "application/json"}
+from tests.hits.desk import BLUE, EDITS, GREEN, JSON, RED, Desk
 
 prompts = st.sampled_from(["a fox", "A fox", "a fox.", "caf\u00e9\nnoir"])
 
