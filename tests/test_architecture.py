@@ -126,3 +126,25 @@ def test_locks_and_forks_are_handled_in_one_place() -> None:
         if path.parent.name != "machine":
             assert "register_at_fork" not in path.read_text(), path
             assert "import fcntl" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_is_longer_than_400_lines_and_no_function_than_60(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_a_stores_exceptions_end_in_the_tier() -> None:
+    """In a store, whoever catches everything raises it again: `runtime/tier.py` decides that it is "not there"."""
+    for path in (PACKAGE / "stores").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler) and _catches_everything(node.type):
+                assert any(isinstance(inner, ast.Raise) for inner in ast.walk(node)), f"{path}:{node.lineno}"
+
+
+def _catches_everything(caught: ast.expr | None) -> bool:
+    return caught is None or (isinstance(caught, ast.Name) and caught.id in ("Exception", "BaseException"))

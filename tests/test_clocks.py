@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable
@@ -69,41 +70,47 @@ def test_a_clock_that_is_set_right_by_a_little_costs_nothing(age: float) -> None
 
 OTHER_CLOCK = """
     import time
-    there, ahead = time.time, float(args[2])
+    there, ahead = time.time, 0.0
     time.time = lambda: there() + ahead  # what a machine with a wrong clock says
     import httpx, cachelayer
-    folder, url, _, prompts, options = args
-    with cachelayer.Cache(path=folder, **json.loads(options)) as cache, cache.wrap(httpx.Client(timeout=60)) as client:
-        for prompt in json.loads(prompts):
-            answer = client.post(url, json={"model": "gpt-image-2", "prompt": prompt, "size": "512x512"})
-            print(answer.headers["x-cachelayer"])
+    folder, url, steps = args
+    for ahead, prompts, options in json.loads(steps):
+        with cachelayer.Cache(path=folder, **options) as cache, cache.wrap(httpx.Client(timeout=60)) as client:
+            for prompt in prompts:
+                answer = client.post(url, json={"model": "gpt-image-2", "prompt": prompt, "size": "512x512"})
+                print(answer.headers["x-cachelayer"], end=" ")
+        print()
 """
 
+Step = tuple[float, list[str], dict[str, str]]
+"""How many seconds the clock is ahead, the prompts asked for, and the settings of the cache."""
 
-def ask_at(
-    program: Program, folder: Path, simulator: Simulator, ahead: float, prompts: list[str], options: str = "{}"
-) -> list[str]:
-    """The outcomes of a program whose clock is ahead by so many seconds."""
-    import json
 
-    return finish(program(OTHER_CLOCK, folder, simulator.url + PATH, ahead, json.dumps(prompts), options)).split()
+def ask_at(program: Program, folder: Path, simulator: Simulator, *steps: Step) -> list[list[str]]:
+    """The outcomes of each step of a program that opens the folder anew for each, and sets its clock before."""
+    shown = finish(program(OTHER_CLOCK, folder, simulator.url + PATH, json.dumps(steps)))
+    return [line.split() for line in shown.splitlines()]
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["ttl of the writer too", "ttl of the reader"])
 def test_an_entry_from_the_future_does_not_outlive_its_ttl(
     own: bool, program: Program, folder: Path, simulator: Simulator
 ) -> None:
-    hour = '{"ttl": "1h"}'
-    assert ask_at(program, folder, simulator, DECADE, ["x", "x"], hour if own else "{}") == ["MISS", "HIT"]
-    # How old it is nobody knows: it is asked for again, once.
-    assert ask_at(program, folder, simulator, 0, ["x", "x"], hour) == ["MISS", "HIT"]
-    assert ask_at(program, folder, simulator, 3000, ["x"], hour) == ["HIT"]
-    assert ask_at(program, folder, simulator, 4000, ["x"], hour) == ["MISS"]
+    hour = {"ttl": "1h"}
+    assert ask_at(
+        program,
+        folder,
+        simulator,
+        (DECADE, ["x", "x"], hour if own else {}),
+        (0, ["x", "x"], hour),
+        (3000, ["x"], hour),
+        (4000, ["x"], hour),
+    ) == [["MISS", "HIT"], ["MISS", "HIT"], ["HIT"], ["MISS"]]  # how old it is nobody knows: asked for again, once
 
 
 def test_where_age_does_not_count_a_clock_costs_nothing(program: Program, folder: Path, simulator: Simulator) -> None:
-    for ahead in (DECADE, 0, -DECADE, DECADE / 2):
-        assert ask_at(program, folder, simulator, ahead, ["x"]) == ["MISS" if ahead == DECADE else "HIT"]
+    steps: list[Step] = [(ahead, ["x"], {}) for ahead in (DECADE, 0, -DECADE, DECADE / 2)]
+    assert ask_at(program, folder, simulator, *steps) == [["MISS"], ["HIT"], ["HIT"], ["HIT"]]
 
 
 @pytest.mark.parametrize("ahead", [DECADE, 3600.0, -DECADE], ids=["a decade ahead", "an hour ahead", "a decade behind"])
@@ -111,12 +118,10 @@ def test_a_store_filled_by_a_wrong_clock_takes_new_entries(
     ahead: float, program: Program, folder: Path, simulator: Simulator
 ) -> None:
     """Each new entry stays until what is older has gone, as in any full store."""
-    limit = '{"size_limit": "3MB"}'
-    ask_at(program, folder, simulator, ahead, [f"theirs {n}" for n in range(40)], limit)
-    ours = [f"ours {n}" for n in range(5)]
-    assert ask_at(program, folder, simulator, 0, ours, limit) == ["MISS"] * 5
-    assert ask_at(program, folder, simulator, 0, ours, limit) == ["HIT"] * 5
-    assert ask_at(program, folder, simulator, ahead, ours, limit) == ["HIT"] * 5
+    limit = {"size_limit": "3MB"}
+    theirs, ours = [f"theirs {n}" for n in range(40)], [f"ours {n}" for n in range(5)]
+    steps: list[Step] = [(ahead, theirs, limit), (0, ours, limit), (0, ours, limit), (ahead, ours, limit)]
+    assert ask_at(program, folder, simulator, *steps)[1:] == [["MISS"] * 5, ["HIT"] * 5, ["HIT"] * 5]
 
 
 def sample(worker: Any, n: object) -> Any:
@@ -171,7 +176,7 @@ def test_times_in_the_future_are_brought_back(step: Callable[[Any], None], tmp_p
 
 
 def test_an_answer_says_no_age_that_is_none(program: Program, folder: Path, simulator: Simulator) -> None:
-    assert ask_at(program, folder, simulator, DECADE, ["x"]) == ["MISS"]
+    assert ask_at(program, folder, simulator, (DECADE, ["x"], {})) == [["MISS"]]
     with cachelayer.Cache(path=folder) as cache, cache.wrap(httpx.Client()) as client:
         asked = {"model": "gpt-image-2", "prompt": "x", "size": "512x512"}
         answer = client.post(simulator.url + PATH, json=asked)

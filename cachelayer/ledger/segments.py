@@ -84,8 +84,7 @@ class Writer:
                     return
                 # Synced outside the lock, or every thread would wait for the disk. A copy, as a rotation may
                 # close the descriptor meanwhile.
-                if self._fds:
-                    keep(copies, os.dup, self._fds[0])
+                self._insist(lambda: self._copy(copies))
                 number, entered = self._number, self._entered
             for copy in copies:
                 _sync(copy)
@@ -137,6 +136,16 @@ class Writer:
         if self._closing and not self._calls:
             self._closing = False
             self.close()
+
+    def _copy(self, copies: list[int]) -> None:
+        """A descriptor of the open segment that nobody else closes; none where a signal handler has closed it."""
+        if self._fds:
+            try:
+                keep(copies, os.dup, self._fds[0])
+            except OSError as error:
+                if error.errno == errno.EBADF:  # and has done so between our looking and copying
+                    raise IndexError from error
+                raise
 
     def _insist(self, attempt: Callable[[], T]) -> T:
         for _ in range(10):

@@ -6,12 +6,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from cachelayer.core.entry import Take, Version
 from cachelayer.core.errors import NoRoom
 from cachelayer.core.reasons import Reason
+from cachelayer.machine.interrupts import came_from_a_handler
 from cachelayer.runtime.log import logger
 from cachelayer.stores.base import NONE, Contents, Damaged, Evicted, Parcel, Store
 from cachelayer.stores.layers import Breaker, Reopening, Resting
@@ -57,7 +57,9 @@ class Tier:
         if self._layers is None:
             return None
         found = self._try("read", self._layers.fetch, key)
-        return replace(found, contents=_SafeContents(self, found.contents)) if isinstance(found, Parcel) else found
+        if not isinstance(found, Parcel):
+            return found
+        return Parcel(found.key, found.record, _SafeContents(self, found.contents), found.version)
 
     def put(self, parcel: Parcel, *, expires: float | None = None, replace: Version | None = None) -> bool | Reason:
         """True: kept. False: another entry is there. Else why not: ``tier-down`` or ``no-room``."""
@@ -90,6 +92,8 @@ class Tier:
         except Resting:
             return None
         except Exception as error:  # whatever a store may raise, the call goes on without it
+            if came_from_a_handler(error):
+                raise
             with self._lock:
                 self.failures += 1
             self._warn(verb, error)

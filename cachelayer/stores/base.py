@@ -36,8 +36,7 @@ class Contents(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """An entry as it travels into stores and out of them."""
 
     key: str

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 from cachelayer.core.entry import Take, Version
 from cachelayer.core.errors import NoRoom, StoreError
+from cachelayer.machine.interrupts import came_from_a_handler
 from cachelayer.stores.base import NONE, Contents, Damaged, Evicted, Head, Parcel, Sizes, Store
 
 T = TypeVar("T")
@@ -65,8 +65,9 @@ class Gate:
         except NoRoom:  # of a store that works: another, smaller answer may fit
             self.succeeded()
             raise
-        except Exception:
-            self.failed()
+        except Exception as error:
+            if not came_from_a_handler(error):
+                self.failed()
             raise
         self.succeeded()
         return result
@@ -84,7 +85,7 @@ class Breaker:
     def fetch(self, key: str) -> Parcel | Damaged | None:
         found = self._reads.run(self._store.fetch, key)
         if isinstance(found, Parcel):
-            return replace(found, contents=_GatedContents(found.contents, self._reads))
+            return Parcel(found.key, found.record, _GatedContents(found.contents, self._reads), found.version)
         return found
 
     def put(self, parcel: Parcel, *, expires: float | None = None, replace: Version | None = None) -> bool:
@@ -184,7 +185,9 @@ class Reopening:
         self._openings.pass_through()
         try:
             store = self._reopen()
-        except Exception:
+        except Exception as error:
+            if came_from_a_handler(error):
+                raise
             self._openings.failed()
             raise Resting("it could not be opened") from None  # whoever opened it first has said why
         with self._lock:

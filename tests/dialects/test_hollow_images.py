@@ -57,10 +57,12 @@ class TestPng:
 
 class TestJpeg:
     @staticmethod
-    def jpeg(*parts: bytes, height: int = 1, components: int = 1) -> bytes:
+    def jpeg(
+        *parts: bytes, height: int = 1, components: int = 1, kind: int = 0xC0, tables: bytes = segment(0xDB, bytes(65))
+    ) -> bytes:
         head = struct.pack(">BHHB", 8, height, 1, components)
-        frame = segment(0xC0, head + b"".join(bytes([number, 0x11, 0]) for number in range(1, components + 1)))
-        return b"\xff\xd8" + frame + b"".join(parts) + b"\xff\xd9"
+        frame = segment(kind, head + b"".join(bytes([number, 0x11, 0]) for number in range(1, components + 1)))
+        return b"\xff\xd8" + tables + frame + b"".join(parts) + b"\xff\xd9"
 
     @staticmethod
     def scan(*components: int) -> bytes:
@@ -78,6 +80,11 @@ class TestJpeg:
         assert is_whole(self.jpeg(self.scan(1), b"1", told, height=0))
         assert not is_whole(self.jpeg(self.scan(1), b"1", height=0))
         assert not is_whole(self.jpeg(self.scan(1), b"1", not_told, height=0))
+
+    def test_no_tables(self) -> None:
+        assert not is_whole(self.jpeg(self.scan(1), b"1", tables=b""))
+        assert is_whole(self.jpeg(segment(0xDB, bytes(65)), self.scan(1), b"1", tables=b""))
+        assert is_whole(self.jpeg(self.scan(1), b"1", tables=b"", kind=0xC3))
 
     def test_a_component_without_a_scan(self) -> None:
         assert is_whole(self.jpeg(self.scan(1, 2, 3), b"1", components=3))

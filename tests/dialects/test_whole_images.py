@@ -108,7 +108,7 @@ class TestPng:
 
 
 class TestJpeg:
-    FRAME = segment(0xC0, struct.pack(">BHHB", 8, 1, 1, 1) + b"\x01\x11\x00")
+    FRAME = segment(0xDB, bytes(65)) + segment(0xC0, struct.pack(">BHHB", 8, 1, 1, 1) + b"\x01\x11\x00")
     SCAN = segment(0xDA, b"\x01\x01\x00\x00\x3f\x00")
 
     @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def a_call_struck_at(line: int, ledger: Ledger) -> bool:
     sys.settrace(trace)
     try:
         call = ledger.begin(asked, 1.0)
-        ledger.record(Event(Outcome.MISS, 1.0, "default", upstream=1, call=call))
+        ledger.record(Event(Outcome.MISS, 1.0, "default", upstream=1, call=call), sync=True)
     finally:
         sys.settrace(before)
     return lines >= line

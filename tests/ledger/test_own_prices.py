@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from cachelayer.core.errors import ConfigError
 from cachelayer.core.host import spellings, written_host
 from cachelayer.core.scope import target_of
-from cachelayer.ledger.own_prices import find, parse
+from cachelayer.ledger.own_prices import as_argument, as_toml, find, parse
 
 SETTING = {
     "Flat.example": "0.05",
@@ -156,3 +157,11 @@ def test_one_port_under_two_schemes_is_two_places() -> None:
         target = target_of(url)
         assert target is not None
         assert find(rules, spellings(written_host(url), target.host), ("m",), "image", None) == price
+
+
+@pytest.mark.parametrize("hosts", [["a.example"], ["a.example:8080", "[::1]"], ['"odd"\\host']])
+def test_what_is_to_be_pasted_says_what_it_is_meant_to_say(hosts: list[str]) -> None:
+    meant = dict.fromkeys(hosts, "0.05")
+    assert tomllib.loads(as_toml(hosts)) == {"prices": meant}
+    argument = as_argument(hosts).removeprefix("Cache(prices=").removesuffix(")")
+    assert ast.literal_eval(argument) == meant

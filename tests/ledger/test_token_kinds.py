@@ -239,6 +239,11 @@ class TestTheModelThatAnswered:
         found = cost(gemini("our-image-model"), usageMetadata=self.USAGE, modelVersion=named)
         assert (found.pricing, found.reason) == ("unpriced", "no list price for our-image-model")
 
+    def test_whose_price_needs_more_than_is_said(self) -> None:
+        usage = google_usage({"TEXT": 567}, {"IMAGE": 5000}, candidatesTokenCount=1120)
+        found = cost(gemini("our-image-model"), usageMetadata=usage, modelVersion="gemini-3-pro-image")
+        assert (found.pricing, found.reason) == ("unpriced", "the usage block names more tokens by kind than in all")
+
     def test_of_another_host_is_an_estimate(self) -> None:
         asked = openai("deployment-7", "https://x.openai.azure.com")
         found = cost(asked, usage=openai_usage(10, 0, 4160), model="gpt-image-1.5")

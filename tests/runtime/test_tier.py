@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -34,7 +33,7 @@ class FailingStore:
     def fetch(self, key: str) -> Parcel | None:
         self._ask("fetch")
         found = self._kept.get(key)
-        return None if found is None else replace(found, contents=FailingContents(self, found.contents))
+        return None if found is None else found._replace(contents=FailingContents(self, found.contents))
 
     def put(self, parcel: Parcel, *, expires: float | None = None, replace: bytes | None = None) -> bool:
         self._ask("put")
@@ -114,7 +113,7 @@ def found_in(tier: Tier) -> Parcel:
 
 
 def put(tier: Tier, key: str = "k") -> bool | str:
-    return tier.put(replace(PARCEL, key=key))
+    return tier.put(PARCEL._replace(key=key))
 
 
 def test_what_a_working_store_says_is_handed_on(tier: Tier) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from cachelayer.stores.base import Store
+from cachelayer.stores.layers import Breaker
 from cachelayer.stores.local import LocalStore, open_local
 from tests.stores.memory import MemoryStore, Shelf
 
@@ -49,7 +51,14 @@ def open_memory(path: Path, *, size_limit: int, clock: Clock) -> MemoryStore:
 
 
 _shelves: dict[Path, Shelf] = {}
-OPENERS: dict[str, Callable[..., Any]] = {"local": open_local, "memory": open_memory}
+
+
+def open_layered(path: Path, *, size_limit: int, clock: Clock) -> Store:
+    """A layer is a store too."""
+    return Breaker(open_memory(path, size_limit=size_limit, clock=clock), clock=clock)
+
+
+OPENERS: dict[str, Callable[..., Any]] = {"layered": open_layered, "local": open_local, "memory": open_memory}
 BOUNDED = ["local"]
 """Those that keep to a size limit."""
 

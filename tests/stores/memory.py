@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cachelayer.core.entry import Version, decode
 from cachelayer.core.errors import StoreError
@@ -69,4 +69,4 @@ def _in_memory(parcel: Parcel) -> Parcel:
     whole = {digest: data for digest, data in blobs.items() if data is not None}
     if len(whole) != len(blobs):
         raise StoreError("a blob is missing")
-    return replace(parcel, contents=Given(whole, parcel.contents.canonical()), version=parcel.record)
+    return parcel._replace(contents=Given(whole, parcel.contents.canonical()), version=parcel.record)

@@ -322,13 +322,17 @@ def test_an_index_damaged_in_use_costs_its_entries_only(
 def test_a_blob_that_vanishes_during_its_put_is_written_again(tmp_path: Path, worker: Any) -> None:
     one = worker.sample("one", b"image" * 1000)
 
-    def clock() -> float:  # read in the commit: blobs are in place, the entry is not
-        for path in (tmp_path / "store" / "blobs").rglob("?" * 64):
+    gone: list[Path] = []
+
+    def clock() -> float:  # first read with blobs in place in the commit: the entry is not
+        for path in (tmp_path / "store" / "blobs").rglob("?" * 64) if not gone else ():
             path.unlink()
+            gone.append(path)
         return 1.0
 
     store = open_local(tmp_path / "store", size_limit=10_000_000, clock=clock)
     one.put(store)
+    assert gone
     assert [blob(store, digest) for digest in one.blobs] == list(one.blobs.values())
     assert store.sizes()[:2] == (1, 1)
     store.close()

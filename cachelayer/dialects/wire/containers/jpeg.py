@@ -8,10 +8,12 @@ from typing import Final
 
 from cachelayer.dialects.wire.containers.steps import MOST_STEPS
 
-_SOI, _EOI, _SOS, _DNL, _TEM = 0xD8, 0xD9, 0xDA, 0xDC, 0x01
+_SOI, _EOI, _SOS, _DQT, _DNL, _TEM = 0xD8, 0xD9, 0xDA, 0xDB, 0xDC, 0x01
 _RESTARTS: Final = range(0xD0, 0xD8)
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """SOF markers; the three left out are DHT, JPG and DAC."""
+_LOSSLESS: Final = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
+"""Those that need no quantization tables. Without them no other can be decoded (Huffman tables have a default)."""
 _BEHIND_A_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker behind coded data: there FF is followed by 00, a restart or a fill byte. A regular expression, since
 searching for FF one by one takes a step of Python for every FF 00."""
@@ -26,8 +28,8 @@ def known_type(data: bytes) -> str | None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether a frame and coded data of each of its components come before EOI, and its height is told. Segments are
-    passed by their length, whatever markers they hold."""
+    """Whether a frame, its tables and coded data of each component come before EOI, and its height is told. Segments
+    are passed by their length, whatever markers they hold."""
     at = 2
     walk = _Walk()
     for _ in range(MOST_STEPS):
@@ -46,8 +48,10 @@ def is_whole(data: bytes) -> bool:
         end = at + size
         if size < 2 or end > len(data):
             return False
-        if marker in _FRAMES:
-            walk.frame(data[at + 2 : end])
+        if marker == _DQT:
+            walk.has_tables = True
+        elif marker in _FRAMES:
+            walk.frame(data[at + 2 : end], is_lossless=marker in _LOSSLESS)
         elif marker == _DNL:
             walk.has_height = walk.has_height or any(data[at + 2 : end])
         elif marker == _SOS:
@@ -65,22 +69,23 @@ class _Walk:
     def __init__(self) -> None:
         self._owed: set[int] | None = None
         """Components of the frame that no scan has had; None before one."""
-        self.has_height = False
+        self.has_height = self.has_tables = False
 
     @property
     def is_whole(self) -> bool:
         return self._owed is not None and not self._owed and self.has_height
 
-    def frame(self, head: bytes) -> None:
+    def frame(self, head: bytes, *, is_lossless: bool) -> None:
         """The first one that names a width and components counts. A height of 0 is told by a later segment."""
         _, height, width, components = struct.unpack_from(">BHHB", head)
         if self._owed is None and width and components and len(head) == 6 + 3 * components:
             self._owed = set(head[6::3])
             self.has_height = height > 0
+            self.has_tables = self.has_tables or is_lossless
 
     def scan(self, head: bytes, is_coded: bool) -> bool:
         """Whether a scan may stand here."""
-        if self._owed is None or not is_coded:
+        if self._owed is None or not is_coded or not self.has_tables:
             return False
         self._owed.difference_update(head[1 : 1 + 2 * head[0] : 2])
         return True
