@@ -25,13 +25,13 @@ from cachelayer.cli.places import folder_of, settings_for
 from cachelayer.cli.reader import Reader
 from cachelayer.cli.screen import console, print_json
 from cachelayer.cli.tables import show_grid
-from cachelayer.core.errors import ConfigError, LedgerError, NewerFormat, NotAStore, StoreError
+from cachelayer.core.errors import ConfigError, LedgerError, NewerFormat, StoreError
 from cachelayer.core.reasons import Reason
 from cachelayer.ledger import database, reports
 from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.prices import Prices
 from cachelayer.machine.sqlite import ERRORS, inside_sqlite
-from cachelayer.stores.local.folder import prepare
+from cachelayer.stores.local.folder import check
 
 if TYPE_CHECKING:
     from cachelayer.settings import Settings
@@ -91,10 +91,7 @@ def examine(path: Path | None) -> Iterator[Check]:
     yield Check("folder", "ok", str(folder))
     yield _access(folder)
     try:
-        if (folder / "format").exists():
-            prepare(folder)  # checks the format; writes only where there is none
-        elif set(os.listdir(folder)) - {"ledger", "leases.lock", "writers.lock"}:
-            raise NotAStore(f"{folder} is not a cachelayer store: it holds something else")
+        check(folder)
     except StoreError as error:
         remedy = "update cachelayer" if isinstance(error, NewerFormat) else _ELSEWHERE
         yield Check("store", "problem", str(error), remedy)
@@ -219,8 +216,7 @@ def _store(folder: Path) -> Iterator[Check]:
             yield Check(kind, state, f"{count:,}: {', '.join(named)}{more}", remedy)
         if not kinds:
             yield Check("content", "ok", "every entry and every blob has its checksum")
-    if (folder / "entries.aside").exists():
-        aside = folder / "entries.aside"
+    for aside in sorted(folder.glob("entries.aside*")):
         yield Check("aside", "warn", f"an index that was refused lies in {aside}", f"remove it: rm -r {_quote(aside)}")
 
 

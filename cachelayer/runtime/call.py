@@ -108,6 +108,8 @@ class Call:
         """The provider has all of it, and is silent or answers."""
         self.paused = False
         """Readers' timers stand still: it is connecting or being sent, under timeouts of its own."""
+        self.has_moved = False
+        """It has begun to connect or to be sent; before, what takes time is our own work, or another's lease."""
         self._steps = 0
         self.landing: Landing | None = None
         """How it ended; its maker gets this unless another call has served him."""
@@ -237,7 +239,7 @@ class Call:
         """It moved; whether something of the answer came. Under the flight's lock."""
         # Sent, then the first read begins; whatever follows says that something came.
         self._steps = 0 if paused else self._steps + 1
-        self.paused, self.sent, self.moved = paused, not paused, now
+        self.paused, self.sent, self.moved, self.has_moved = paused, not paused, now, True
         return self._steps > 2
 
     def slots_held(self) -> list[int]:

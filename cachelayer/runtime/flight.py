@@ -356,6 +356,9 @@ class Flight:
         # His own call's connection is his; who has none goes by the oldest, and a hedge does not begin his time anew.
         call = seat.call or next(iter(self.calls), None)
         paused = any(other.is_answered for other in self.calls) or (call is not None and call.paused)
+        # Nor does his time run while we get his call ready; but no disk that hangs may hold him up for long.
+        own = seat.call
+        paused |= own is not None and not (own.has_moved or own.waited) and now - seat.boarded < TICK
         if seat.read_timeout is not None and not paused:
             moved = max(seat.boarded, self._came, seat.boarded if call is None else call.moved)
             left = moved + seat.read_timeout - now

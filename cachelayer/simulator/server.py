@@ -262,7 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _answer(self, simulator: Simulator, body: bytes) -> Reply:
-        url = simulator.url + self.path
+        # Asked as a proxy, it is given the whole address.
+        url = simulator.url + self.path if self.path.startswith("/") else self.path
         # A provider decodes what a cache must not guess at.
         found = (dialects.recognise(url) or dialects.recognise(unquote(url))) if self.command == "POST" else None
         if found is not None and found[0] in _FORMATS:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from cachelayer.core.entry import Take, Version
 from cachelayer.core.errors import NoRoom, StoreError
+from cachelayer.machine.interrupts import came_from_a_handler
 from cachelayer.stores.base import NONE, Contents, Damaged, Evicted, Head, Parcel, Sizes, Store
 
 T = TypeVar("T")
@@ -64,8 +65,9 @@ class Gate:
         except NoRoom:  # of a store that works: another, smaller answer may fit
             self.succeeded()
             raise
-        except Exception:
-            self.failed()
+        except Exception as error:
+            if not came_from_a_handler(error):
+                self.failed()
             raise
         self.succeeded()
         return result
@@ -183,7 +185,9 @@ class Reopening:
         self._openings.pass_through()
         try:
             store = self._reopen()
-        except Exception:
+        except Exception as error:
+            if came_from_a_handler(error):
+                raise
             self._openings.failed()
             raise Resting("it could not be opened") from None  # whoever opened it first has said why
         with self._lock:

@@ -17,8 +17,8 @@ import xxhash
 
 from cachelayer.core import entry as entries
 from cachelayer.core.entry import Broken, decode, encode
-from cachelayer.core.errors import NewerFormat
-from cachelayer.stores.local import LocalStore, formats, open_local, tables
+from cachelayer.core.errors import NewerFormat, StoreError
+from cachelayer.stores.local import LocalStore, formats, open_local, open_to_look, sizes_in, tables
 from tests.formats.regenerate import NEXT
 from tests.formats.regenerate import entries as made
 from tests.stores import worker
@@ -271,6 +271,16 @@ def test_an_upgrade_that_is_cut_off_is_done_again(
     assert bodies(open_()) == EXPECTED  # as if nothing had been
     tomorrow(True)
     assert bodies(open_()) == EXPECTED
+
+
+def test_who_only_looks_upgrades_nothing(folder: Path, tomorrow: Callable[[bool], None]) -> None:
+    before = files_of(folder)
+    assert sizes_in(folder)[:2] == (3, 1)
+    tomorrow(True)
+    with pytest.raises(StoreError, match="has store format 1: open it once"):
+        open_to_look(folder)
+    after = {name: data for name, data in files_of(folder).items() if not name.endswith(("-shm", "-wal"))}
+    assert after == before
 
 
 def test_killed_between_the_index_and_the_file(

@@ -57,9 +57,12 @@ class FarAway:
     def __init__(self) -> None:
         self.asked, self.goes_on = threading.Event(), threading.Event()
         self.slow_key: str | None = None
+        self.pause = 0.0
 
     def acquire(self, key: str, slot: int, token: str) -> bool:
-        if self.slow_key in (None, key):
+        if self.pause:
+            threading.Event().wait(self.pause)
+        elif self.slow_key in (None, key):
             self.slow_key = key
             self.asked.set()
             assert self.goes_on.wait(60)
@@ -87,3 +90,13 @@ def test_nobody_waits_for_a_lease_of_another_key(cache: cachelayer.Cache, simula
     far.goes_on.set()
     slow.join()
     assert answers == ["MISS", "MISS"]
+
+
+def test_a_callers_time_does_not_run_while_his_call_is_made_ready(
+    cache: cachelayer.Cache, simulator: Simulator
+) -> None:
+    far = FarAway()
+    far.pause = 0.9
+    cache._engine.flights._leases = far
+    with cache.wrap(httpx.Client(timeout=httpx.Timeout(60, read=0.2))) as client:
+        assert client.post(simulator.url + PATH, json=body()).headers["x-cachelayer"] == "MISS"

@@ -43,28 +43,36 @@ def prepare(path: Path) -> bool:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         make_folder(path)
-    number = formats.read_number(path)
+    number = check(path)
     if number is None:
-        foreign = {name for name in os.listdir(path) if not name.startswith(".")} - _BEFORE_US
-        if foreign and not (path / "format").exists():
-            raise NotAStore(
-                f"{path} is not a cachelayer store: it is not empty ({min(foreign)}) and has no format file"
-            ) from None
         formats.write_new(path)
-        number = formats.read_number(path) or 0
-    formats.refuse_newer(path, number)
+        number = check(path) or 0
     if not _may_write(path):
         _refuse_older(path, number)
         return True
     return False
 
 
+def check(path: Path) -> int | None:
+    """The format of a folder, None where nothing is stored in it yet. Changes nothing.
+
+    Raises NotAStore where it is somebody else's, NewerFormat where a newer version's.
+    """
+    number = formats.read_number(path)
+    if number is not None:
+        formats.refuse_newer(path, number)
+        return number
+    foreign = {name for name in os.listdir(path) if not name.startswith(".")} - _BEFORE_US
+    if foreign and not (path / "format").exists():
+        raise NotAStore(f"{path} is not a cachelayer store: it is not empty ({min(foreign)}) and has no format file")
+    return None
+
+
 def check_to_look(path: Path) -> None:
     """Raise StoreError where there is no store that this version can read as it is. Changes nothing."""
-    number = formats.read_number(path)
+    number = check(path) if path.is_dir() else None
     if number is None:
         raise StoreError(f"there is no store in {path}")
-    formats.refuse_newer(path, number)
     _refuse_older(path, number)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cachelayer.core.errors import StoreError
 from cachelayer.core.policy import CLOCK_LEEWAY
+from cachelayer.machine.interrupts import start_thread
 from cachelayer.machine.locks import locked
 from cachelayer.stores.local.blobs import BlobFiles
 from cachelayer.stores.local.collection import BATCH
@@ -48,7 +49,7 @@ class Maintenance:
         if self._is_mine(now):
             thread = threading.Thread(target=_run, args=(clean_up,), name="cachelayer-maintenance", daemon=True)
             with suppress(RuntimeError):  # the interpreter is shutting down
-                thread.start()
+                start_thread(thread)
                 self._thread = thread
 
     def _is_mine(self, now: float) -> bool:
