@@ -70,6 +70,12 @@ def worker() -> ModuleType:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where open_here opens the store."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
 def clock() -> Clock:
     return Clock()
 

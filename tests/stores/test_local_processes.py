@@ -29,11 +29,6 @@ LOG = 16_000_000
 """Bytes that the write-ahead log may take on top."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
 def observed(folder: Path) -> int:
     """Bytes on disk besides the ledger, its own and the log, as somebody else sees them."""
     return on_disk(folder) - sum(

@@ -27,11 +27,6 @@ Open = Callable[..., Any]
 Start = Callable[..., subprocess.Popen[str]]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
 def log_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in (folder / "entries").glob("cache.db-*"))
 
