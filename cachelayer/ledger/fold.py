@@ -187,9 +187,12 @@ def _is_call(call: object) -> bool:
 
 
 def _put(db: sqlite3.Connection, batch: Batch, fresh: Tally) -> None:
-    offsets, totals = read_offsets(db), read_totals(db)
-    if any(offsets.get(name, 0) != was for name, was in batch.was.items()):
-        raise _Elsewhere
+    for name, was in batch.was.items():
+        # Only of these: reading all of them in each stay would make it the longer, the more there is to fold.
+        found = db.execute("SELECT offset FROM segments WHERE name = ?", (name,)).fetchone()
+        if was != (0 if found is None else found[0]):
+            raise _Elsewhere
+    totals = read_totals(db)
     if totals is None:
         raise _TotalsUnknown
     insert(db, "events", batch.rows)
