@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -117,7 +117,7 @@ def one_spelling(host: str) -> str:
     Raises ValueError for an address that is none, and for what no name can be.
     """
     if ":" in host:
-        return f"[{ip_address(host)}]"
+        return f"[{_short(IPv6Address(host))}]"
     host = host.lower()
     if host.isascii():
         return host
@@ -125,3 +125,13 @@ def one_spelling(host: str) -> str:
     import idna
 
     return idna.encode(host, uts46=True).decode("ascii")  # IDNAError is a ValueError
+
+
+def _short(address: IPv6Address) -> str:
+    """The short form of RFC 5952, never with dots in it: Python 3.13 began to write them into an address that maps one
+    of IPv4, and no key may depend on who asks."""
+    if address.ipv4_mapped is None:
+        return str(address)
+    high, low = divmod(int(address.ipv4_mapped), 0x10000)
+    zone = "" if address.scope_id is None else f"%{address.scope_id}"
+    return f"::ffff:{high:x}:{low:x}{zone}"

@@ -27,6 +27,8 @@ from cachelayer.core.scope import target_of
         ("https://[::1]/", "[::1]"),
         ("http://[0:0:0:0:0:0:0:1]:8080/", "[::1]:8080"),
         ("https://[2001:DB8::1]:443/", "[2001:db8::1]"),
+        ("https://[::ffff:1.2.3.4]/", "[::ffff:102:304]"),
+        ("https://[0:0:0:0:0:FFFF:0.0.0.1]/", "[::ffff:0:1]"),
         ("https://b\u00fccher.example/", "xn--bcher-kva.example"),
         ("https://XN--BCHER-KVA.example/", "xn--bcher-kva.example"),
         ("https://stra\u00dfe.example/", "xn--strae-oqa.example"),
