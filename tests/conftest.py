@@ -41,6 +41,13 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
 
+@pytest.fixture(autouse=True)
+def _an_answer_comes_when_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine storing takes longer than a caller would wait for it; who asks again then joins a flight, and
+    tests that say HIT see COALESCED."""
+    monkeypatch.setattr("cachelayer.runtime.flight.HANDOVER_WAIT", 15.0)
+
+
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
     with Simulator() as simulator:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a problem was found (no such key, a damaged store, a call 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -26,6 +27,7 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command of sys.argv; the exit code."""
+    logging.getLogger("cachelayer").addHandler(logging.NullHandler())  # a command says itself what it found
     _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
