@@ -20,7 +20,7 @@ from tests.asking import GEMINI_PATH, PATH, body, gemini_body
 from tests.conftest import Program, finish
 from tests.dialects.samples import made
 
-PROCESSES, THREADS, EACH = 4, 5, 500
+PROCESSES, THREADS = 4, 5
 
 WORKER = """
     import collections, decimal, random, threading, httpx, cachelayer
@@ -71,11 +71,12 @@ WORKER = """
 """
 
 
-def test_ten_thousand_outcomes_of_four_processes_add_up(program: Program, folder: Path) -> None:
+@pytest.mark.parametrize("each", [80, pytest.param(500, marks=pytest.mark.acceptance)])
+def test_the_outcomes_of_four_processes_add_up(each: int, program: Program, folder: Path) -> None:
     with Simulator(
         error_rate=0.02, block_rate=0.02, truncate_rate=0.02, text_only_rate=0.02, disconnect_rate=0.03, keep_requests=1
     ) as simulator:
-        processes = [program(WORKER, folder, simulator.url, number, THREADS, EACH) for number in range(PROCESSES)]
+        processes = [program(WORKER, folder, simulator.url, number, THREADS, each) for number in range(PROCESSES)]
         for process in processes:
             assert process.stdout is not None
             process.stdout.readline()
@@ -92,7 +93,7 @@ def test_ten_thousand_outcomes_of_four_processes_add_up(program: Program, folder
         calls, billed, answered = simulator.calls, simulator.billed_usd, simulator.answered
     with cachelayer.Cache(path=folder) as cache:
         stats = cache.stats()
-    assert stats.requests == sum(told.values()) == PROCESSES * THREADS * EACH
+    assert stats.requests == sum(told.values()) == PROCESSES * THREADS * each
     assert (stats.hits, stats.misses, stats.coalesced, stats.bypassed, stats.errors, stats.stale) == tuple(
         told[name] for name in ("HIT", "MISS", "COALESCED", "BYPASS", "ERROR", "STALE")
     )
