@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
+from cachelayer.machine.interrupts import start_thread
 from tests.conftest import Program, finish
 
 PROGRAM = """
@@ -188,3 +190,26 @@ print(*told)
 def test_a_fork_waits_for_those_who_are_inside_and_for_nobody_else(guest: str, expected: str, program: Program) -> None:
     process = program(FORKS, guest, "waits" if expected.startswith("left") else "goes on")
     assert finish(process) == expected + "\n"
+
+
+@pytest.mark.parametrize("cleanup", [KeyError("a thread"), RuntimeError("release unlocked lock")])
+def test_what_python_fails_with_while_it_cleans_up_after_an_interrupt_does_not_hide_it(cleanup: Exception) -> None:
+    class Alarm(Exception):
+        pass
+
+    def ring(number: int, frame: object) -> None:
+        raise Alarm
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            try:
+                signal.raise_signal(signal.SIGUSR1)
+            finally:
+                raise cleanup
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    try:
+        with pytest.raises(Alarm):
+            start_thread(Interrupted())
+    finally:
+        signal.signal(signal.SIGUSR1, before)

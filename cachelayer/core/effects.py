@@ -78,7 +78,10 @@ class Overtake(Effect[None]):
 
 @dataclass(frozen=True, slots=True)
 class Disembark(Effect[bool]):
-    """The caller goes without an answer: cancelled, or interrupted. True: his outcome is his own to book."""
+    """The caller goes without an answer: by what cancelled or interrupted him, or by a failure of ours. True: his
+    outcome is his own to book, and not written yet. False after a failure of ours: he forwards his request himself."""
+
+    error: BaseException
 
 
 # --- of a call --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ books that one when the call ends, since whoever made it may have left by then. 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from cachelayer.core.effects import (
     Announce,
@@ -33,7 +33,6 @@ from cachelayer.core.effects import (
     Canonicalize,
     Depart,
     Disembark,
-    Effect,
     Judge,
     Keep,
     LookUp,
@@ -67,24 +66,30 @@ from cachelayer.core.trip import (
     Trip,
 )
 
-T = TypeVar("T")
-
 # --- the caller's half ------------------------------------------------------------------------------------------------
 
 
 async def serve(rules: Rules, situation: Situation, began: Moment) -> Reply:
     """Answer one request: from the store, from the key's flight, or by passing it through.
 
-    Raises only what an effect raises on a caller's cancellation; everything else is a Reply.
+    Raises only what cancels or interrupts the caller; everything else is a Reply.
     """
+    known: list[Trip | PassThrough] = [PassThrough(Reason.CANCELLED, None, began)]
+    try:
+        return await _serve(rules, situation, began, known)
+    except BaseException as error:  # around all of it: an interrupt comes between two steps of ours as well
+        if await Disembark(error):
+            outcome = Outcome.ERROR if isinstance(known[-1], Trip) else Outcome.BYPASS
+            await Book(Ending(outcome, known[-1], reason=Reason.CANCELLED))
+        raise
+
+
+async def _serve(rules: Rules, situation: Situation, began: Moment, known: list[Trip | PassThrough]) -> Reply:
+    """known: how far he has come, the latest last, for whoever has to book that he left."""
     shut = gate(situation)
     if shut is not None:
         return PassThrough(shut.reason, None, began)
-    try:
-        asked = await Canonicalize()
-    except BaseException:  # the caller leaves before anybody knows what he asks
-        await Book(Ending(Outcome.BYPASS, PassThrough(Reason.CANCELLED, None, began), reason=Reason.CANCELLED))
-        raise
+    asked = await Canonicalize()
     if isinstance(asked, Unkeyed):
         return PassThrough(asked.reason, asked, began)
     plan = plan_of(asked, rules, situation)
@@ -92,15 +97,17 @@ async def serve(rules: Rules, situation: Situation, began: Moment) -> Reply:
         return await _pass_through(plan.reason, asked, began)
 
     trip = Trip(asked, plan, began)
-    found = await _unless_he_leaves(trip, LookUp(trip))
+    known.append(trip)
+    found = await LookUp(trip)
     trip = trip.past(found)
+    known.append(trip)
     if isinstance(found, Found):
         return await _replay(Outcome.HIT, trip, found)
 
     while True:
         # The flight looks up again once it holds the lease, so an entry stored since the look-up above is not missed.
-        await _unless_he_leaves(trip, Board(trip))
-        arrived = await _unless_he_leaves(trip, Arrival())
+        await Board(trip)
+        arrived = await Arrival()
         match verdict(arrived):
             case Take(landing):
                 return landing if isinstance(landing, Crashed) else _original_of(trip, landing)
@@ -119,25 +126,15 @@ async def serve(rules: Rules, situation: Situation, began: Moment) -> Reply:
                 assert_never(never)
 
 
-async def _unless_he_leaves(trip: Trip, effect: Effect[T]) -> T:
-    """What an effect brings; where the caller is cancelled or interrupted meanwhile, he goes, and is booked."""
-    try:
-        return await effect
-    except BaseException:
-        if await Disembark():
-            await Book(Ending(Outcome.ERROR, trip, reason=Reason.CANCELLED))
-        raise
-
-
 async def _pass_through(reason: str, asked: Asked, began: Moment) -> PassThrough:
     return PassThrough(reason, asked, began, await Begin(asked) if asked.operation == "image" else None)
 
 
 async def _look_for_all(trip: Trip) -> None:
     """His flight is silent. What another process was answered meanwhile serves all who wait here."""
-    found = await _unless_he_leaves(trip, LookUp(trip))
+    found = await LookUp(trip)
     if isinstance(found, Found):
-        await _unless_he_leaves(trip, Overtake(Overtaken(found, waited=True)))
+        await Overtake(Overtaken(found, waited=True))
 
 
 async def _share(trip: Trip, landing: Overtaken | Answered | Crashed, arrived: Arrived) -> Reply:

@@ -69,14 +69,15 @@ class Ledger:
         self._fold_if_rotated()
         return call
 
-    def record(self, event: Event, *, sync: bool = False) -> None:
+    def record(self, event: Event, *, sync: bool = False, wrote: list[int] | None = None) -> None:
         """Write one outcome down, by one write() to this process's segment.
 
         When it returns, the outcome survives the death of the process; with ``sync`` that of the machine
         too. When it raises LedgerError the outcome is lost, or (a failed sync) may be counted once; others
         are untouched.
+        wrote: not empty from the moment on at which the line is written, for whoever is interrupted meanwhile.
         """
-        self._append(encode(event), sync=sync, ends=event.call)
+        self._append(encode(event), sync=sync, ends=event.call, wrote=wrote)
 
     def record_not_kept(self, asked: Asked, reason: str, spent: Cost | None, at: float) -> None:
         """Write down that a good answer, whose outcome is recorded as ever, could not be stored. spent: its cost."""
@@ -161,9 +162,11 @@ class Ledger:
                 self._set_aside(read)
             raise LedgerError(f"cannot read the ledger in {self.folder}: {error}") from error
 
-    def _append(self, line: bytes, *, sync: bool = False, ends: str | None = None) -> None:
+    def _append(
+        self, line: bytes, *, sync: bool = False, ends: str | None = None, wrote: list[int] | None = None
+    ) -> None:
         try:
-            self._writer.append(line, sync=sync, ends=ends)
+            self._writer.append(line, sync=sync, ends=ends, wrote=wrote)
         except OSError as error:
             raise self._cannot_write(error) from error
         self._fold_if_rotated()

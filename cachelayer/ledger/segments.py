@@ -68,16 +68,16 @@ class Writer:
         self.rotated = False
         """A segment was finished since this was last set to False."""
 
-    def append(self, line: bytes, *, sync: bool, ends: str | None = None) -> None:
+    def append(self, line: bytes, *, sync: bool, ends: str | None = None, wrote: list[int] | None = None) -> None:
         """Write one line; with ``sync`` it is on the disk when this returns.
 
-        ends: the call whose outcome it is. Raises OSError when it is not written; after a failed sync it may be written
-        all the same. A failure never damages another line.
+        ends: the call whose outcome it is. wrote: gets an item when it is written. Raises OSError when
+        it is not written; after a failed sync it may be written all the same. A failure never damages another line.
         """
         copies: list[int] = []
         try:
             with guard:
-                self._insist(lambda: self._put(line))
+                self._insist(lambda: self._put(line, wrote))
                 if ends is not None:
                     self._end(ends)
                 if not sync:
@@ -161,17 +161,20 @@ class Writer:
                         raise
         raise OSError(errno.EAGAIN, "the segment is closed again and again")
 
-    def _put(self, line: bytes) -> None:
+    def _put(self, line: bytes, wrote: list[int] | None = None) -> None:
         size = self._open()
         if size + len(line) + MARGIN > self._has_room:
             self._has_room = reserve_ahead(self._fds[0], size)
         # A line that an interrupt or a full disk has cut off is ended first, and damages itself alone.
         begun, number = b"" if self._whole else b"\n", self._number
         self._whole = False
-        written = os.write(self._fds[0], begun + line)
+        wrote = [] if wrote is None else wrote
+        keep(wrote, os.write, self._fds[0], begun + line)
+        written = wrote[-1]
         if written == len(begun + line):
             self._whole = True
             return
+        wrote.clear()
         with contextlib.suppress(OSError):
             if os.fstat(self._fds[0]).st_size == size + written and self._number == number:
                 os.ftruncate(self._fds[0], size)

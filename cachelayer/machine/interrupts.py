@@ -43,7 +43,9 @@ def undisturbed(work: Callable[[], T]) -> T:
     thread = threading.Thread(target=run, name="cachelayer-undisturbed", daemon=True)
     try:
         start_thread(thread)
-    except RuntimeError:  # the interpreter is ending, or there are no more threads
+    except RuntimeError as error:  # the interpreter is ending, or there are no more threads
+        if came_from_a_handler(error):
+            raise
         return work()
     thread.join()
     if raised:
@@ -59,8 +61,9 @@ def start_thread(thread: threading.Thread) -> None:
     """Start a thread. Raises what Thread.start does, and what a signal handler raises meanwhile."""
     try:
         thread.start()
-    except KeyError as error:
-        # While it waits for the new thread, an Exception of a handler's makes it clean up what that has cleaned up.
+    except (KeyError, RuntimeError) as error:
+        # While it waits for the new thread, an Exception of a handler's makes it clean up what that has cleaned up, or
+        # let go of a lock that it has not taken again.
         if error.__context__ is not None and came_from_a_handler(error.__context__):
             raise error.__context__ from None
         raise

@@ -30,8 +30,7 @@ from cachelayer.core.model import Request
 from cachelayer.core.reasons import Reason
 from cachelayer.core.tables import Situation
 from cachelayer.core.trip import Abandoned, Failed, Landing, Lease, PassThrough, Received, Reply, Trip
-from cachelayer.machine.interrupts import came_from_a_handler
-from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat, timed
+from cachelayer.runtime.boarding import begin, fail, flight_of, is_his, leave, take_seat, timed
 from cachelayer.runtime.booking import now
 from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
@@ -116,6 +115,8 @@ class _CallerHands:
         self._engine, self._prepare, self._large = engine, prepare, large
         self._exchange: AsyncExchange | None = None
         self._seat: Seat | None = None
+        self._wrote: list[int] = []
+        """Not empty: his outcome is written."""
 
     async def perform(self, effect: Effect[Any]) -> Any:
         match effect:
@@ -129,8 +130,10 @@ class _CallerHands:
                 return await flight_of(self._seat).wait_async(self._seat)  # type: ignore[arg-type]
             case Overtake(landing):
                 return self._engine.flights.overtake(flight_of(self._seat), landing)
-            case Disembark():
-                return leave(self._seat)
+            case Disembark(error):
+                return leave(self._seat) and not self._wrote and is_his(error)
+            case Book(ending):
+                return self._engine.booking.book(ending, wrote=self._wrote)
             case _:
                 return await _perform(self._engine, effect)
 
@@ -138,7 +141,7 @@ class _CallerHands:
         """Only what takes no lock; the outcome is booked by `Flights.sweep`, as a call's is."""
         match effect:
             case Disembark():
-                return self._seat is None or self._seat.books_himself()
+                return not self._wrote and (self._seat is None or self._seat.books_himself())
             case Book(ending):
                 booking, at = self._engine.booking, now()
                 return self._engine.flights.unbooked.append(lambda: booking.book(ending, at=at))
@@ -161,7 +164,7 @@ class _CallerHands:
                 hands = _FlightHands(self._engine, exchange, call)
                 launch_task(flights, call, lambda: hands.fly(trip), drain_timeout=self._engine.rules.drain_timeout)
         except BaseException as error:
-            if isinstance(error, Exception) and not came_from_a_handler(error):  # nobody may wait for what never began
+            if not is_his(error):  # nobody may wait for what never began
                 self._engine.fault("start a flight", error)
                 flights.close(call, Abandoned(fault=True))
                 return

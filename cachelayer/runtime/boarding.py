@@ -11,6 +11,7 @@ from cachelayer.core.model import Asked
 from cachelayer.core.policy import credential_of
 from cachelayer.core.reasons import Reason
 from cachelayer.core.trip import Abandoned, Failed, Landing, Moment, Received, Trip
+from cachelayer.machine.interrupts import came_from_a_handler
 from cachelayer.runtime.booking import now
 from cachelayer.runtime.call import Call
 from cachelayer.runtime.engine import Engine
@@ -59,6 +60,11 @@ def flight_of(aboard: Seat | Call | None) -> Flight:
 def leave(seat: Seat | None) -> bool:
     """A caller goes without an answer; whether his outcome is his own to book."""
     return seat is None or seat.flight is None or seat.flight.leave(seat, Reason.CANCELLED)
+
+
+def is_his(error: BaseException) -> bool:
+    """Whether a caller goes by an error (cancelled, interrupted). False: a failure of ours that he goes on without."""
+    return not isinstance(error, Exception) or came_from_a_handler(error)
 
 
 def fail(engine: Engine, call: Call, error: BaseException) -> Landing:

@@ -75,8 +75,11 @@ class Booking:
             self._faults.fault("write to the ledger", error)
             return None
 
-    def book(self, ending: Ending, *, at: Moment | None = None, sync: bool = False) -> Event:
-        """Write an outcome to the log and to the ledger; the line. at: when it was, None: now."""
+    def book(
+        self, ending: Ending, *, at: Moment | None = None, sync: bool = False, wrote: list[int] | None = None
+    ) -> Event:
+        """Write an outcome to the log and to the ledger; the line. at: when it was, None: now. wrote: as of
+        Ledger.record."""
         credit, asked = credit_of(ending), ending.of.asked
         saved = self._worth(asked, credit) if credit is not None and isinstance(asked, Asked) else None
         event = event_of(ending, now() if at is None else at, namespace=self._namespace, saved=saved)
@@ -85,7 +88,7 @@ class Booking:
             return event
         log_outcome(event)
         try:
-            self._ledger.record(event, sync=sync)
+            self._ledger.record(event, sync=sync, wrote=wrote)
         except Exception as error:
             self._faults.fault("write to the ledger", error)
         return event

@@ -26,8 +26,7 @@ from cachelayer.core.model import Answer, Request
 from cachelayer.core.reasons import Reason
 from cachelayer.core.tables import Situation
 from cachelayer.core.trip import Abandoned, Failed, Landing, Lease, PassThrough, Reply, Trip
-from cachelayer.machine.interrupts import came_from_a_handler
-from cachelayer.runtime.boarding import begin, fail, flight_of, leave, take_seat, timed
+from cachelayer.runtime.boarding import begin, fail, flight_of, is_his, leave, take_seat, timed
 from cachelayer.runtime.booking import now
 from cachelayer.runtime.call import TICK, Call, GivenUp
 from cachelayer.runtime.engine import Engine
@@ -82,6 +81,8 @@ class _CallerHands:
         self._engine, self._prepare = engine, prepare
         self._exchange: SyncExchange | None = None
         self._seat: Seat | None = None
+        self._wrote: list[int] = []
+        """Not empty: his outcome is written."""
 
     def perform(self, effect: Effect[Any]) -> Any:
         match effect:
@@ -93,8 +94,10 @@ class _CallerHands:
                 return flight_of(self._seat).wait(self._seat)  # type: ignore[arg-type]
             case Overtake(landing):
                 return self._engine.flights.overtake(flight_of(self._seat), landing)
-            case Disembark():
-                return leave(self._seat)
+            case Disembark(error):
+                return leave(self._seat) and not self._wrote and is_his(error)
+            case Book(ending):
+                return self._engine.booking.book(ending, wrote=self._wrote)
             case _:
                 return self._engine.perform(effect)
 
@@ -114,7 +117,7 @@ class _CallerHands:
                 hands = _FlightHands(self._engine, exchange, call)
                 launch_thread(flights, call, lambda: hands.fly(trip))
         except BaseException as error:
-            if isinstance(error, Exception) and not came_from_a_handler(error):  # nobody may wait for what never began
+            if not is_his(error):  # nobody may wait for what never began
                 self._engine.fault("start a flight", error)
                 flights.close(call, Abandoned(fault=True))
                 return

@@ -213,7 +213,7 @@ def test_whoever_leaves_is_booked_once_wherever_he_does(at: int, his: bool) -> N
 
 
 def test_whoever_leaves_before_anybody_knows_what_he_asks_has_passed_by() -> None:
-    told = serving((Canonicalize, Left()))
+    told = serving((Canonicalize, Left()), (Disembark, True))
     assert told.left
     assert told.outcomes == [("BYPASS", Reason.CANCELLED)]
     assert [(event.upstream, event.spent) for event in told.events] == [(0, None)]

@@ -3,9 +3,11 @@ passenger stays aboard, no flight waits for a launch that never comes, and the n
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import gc
+import itertools
 import random
 import sys
 import threading
@@ -41,8 +43,10 @@ class Interrupter:
     calling instruction. So it is raised before the next one, where both lie in the same `try` or `with`.
     """
 
-    def __init__(self, at: int) -> None:
-        self._at, self.count = at, 0
+    def __init__(self, at: int, files: tuple[str, ...] = FILES) -> None:
+        self._at, self._files, self.count = at, files, 0
+        self.struck = ""
+        """The function in which it was raised."""
         self._before: dict[FrameType, int] = {}
 
     def __enter__(self) -> Interrupter:
@@ -54,7 +58,7 @@ class Interrupter:
         self._before.clear()
 
     def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(FILES):
+        if not frame.f_code.co_filename.endswith(self._files):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return self._step
@@ -65,6 +69,7 @@ class Interrupter:
             if before is not None and _is_place(frame.f_code, before, frame.f_lasti):
                 self.count += 1
                 if self.count == self._at:
+                    self.struck = frame.f_code.co_name
                     sys.settrace(None)
                     raise Interrupt
         return self._step
@@ -127,6 +132,43 @@ def test_an_interrupt_anywhere_leaves_nobody_waiting(folder: Path) -> None:
             check(cache, provider, at)
         gc.collect()
         assert cache.stats().upstream_calls == provider.calls
+
+
+BOOKING = (
+    "core/flow.py",
+    "core/tables.py",
+    "core/trip.py",
+    "runtime/booking.py",
+    "core/ending.py",
+    "ledger/ledger.py",
+    "segments.py",
+)
+
+
+@pytest.mark.parametrize("what", ["hit", "miss"])
+def test_whoever_is_interrupted_is_booked_once_wherever_it_strikes(what: str, folder: Path) -> None:
+    """Also between two steps of the flow, while his outcome is written, and when it has just been."""
+    fresh = itertools.count()
+    with (
+        Silent() as provider,
+        cachelayer.Cache(path=folder) as cache,
+        cache.wrap(httpx.Client(timeout=20, verify=False)) as client,
+    ):
+
+        def asked(at: int) -> Interrupter:
+            prompt = "p" if what == "hit" else f"{next(fresh)}"
+            with Interrupter(at, BOOKING) as interrupter, contextlib.suppress(Interrupt):
+                client.post(provider.url + PATH, json=body(prompt))
+            return interrupter
+
+        client.post(provider.url + PATH, json=body("p"))
+        asked(0)  # what is imported and opened late is there now
+        total = asked(0).count
+        struck = [asked(at).struck for at in range(1, total + 1)]
+        unknown = struck.index("_serve") - 1  # before the flow's own `try` nobody knows of a request
+        assert {"_serve", "plan_of"} < set(struck[unknown:])
+        cache.wait_idle(20)
+        assert cache.stats().requests == 3 + total - unknown
 
 
 @pytest.mark.acceptance
