@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cachelayer.machine.interrupts import start_thread
+from cachelayer.core.errors import LedgerError
+from cachelayer.machine.interrupts import let_through, start_thread
 from tests.conftest import Program, finish
 
 PROGRAM = """
@@ -213,3 +214,26 @@ def test_what_python_fails_with_while_it_cleans_up_after_an_interrupt_does_not_h
             start_thread(Interrupted())
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_alarm_that_raises_timeout_error_is_no_failure_of_the_disk() -> None:
+    """The usual recipe raises TimeoutError, which is an OSError: what writes a file names it anew."""
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeoutError("too slow")
+
+    def write() -> None:
+        try:
+            signal.raise_signal(signal.SIGUSR1)
+        except OSError as error:
+            raise LedgerError("cannot write") from error
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    try:
+        with pytest.raises(LedgerError) as caught:
+            write()
+        with pytest.raises(TimeoutError, match="too slow"):
+            let_through(caught.value)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    let_through(LedgerError("a failure of ours"))

@@ -77,6 +77,8 @@ async def serve(rules: Rules, situation: Situation, began: Moment) -> Reply:
     known: list[Trip | PassThrough] = [PassThrough(Reason.CANCELLED, None, began)]
     try:
         return await _serve(rules, situation, began, known)
+    except GeneratorExit:  # dropped, by a driver that was interrupted itself: nobody performs anything any more
+        raise
     except BaseException as error:  # around all of it: an interrupt comes between two steps of ours as well
         if await Disembark(error):
             outcome = Outcome.ERROR if isinstance(known[-1], Trip) else Outcome.BYPASS

@@ -7,8 +7,9 @@ several locks, opens files or writes a transaction is done in another thread, wh
 acquires within a call (`keep`).
 
 Such an exception is the caller's business, and no failure of ours that his call goes on without: `except Exception`
-asks `came_from_a_handler`. Where we expect a narrower one (an OSError while a file is read), one of that kind out of a
-handler is still taken for it: asking there too would cost every such place a look at all handlers.
+asks `came_from_a_handler`. Where a narrower one is expected (an OSError while a file is read) and named anew, that is
+its cause and is found. Where it is answered on the spot, one of that kind out of a handler is still taken for it:
+asking there too would cost every such place a look at all handlers.
 """
 
 from __future__ import annotations
@@ -71,18 +72,36 @@ def start_thread(thread: threading.Thread) -> None:
 
 def came_from_a_handler(error: BaseException) -> bool:
     """Whether an exception was raised by a signal handler of the program's: Celery's SoftTimeLimitExceeded, say, which
-    is an Exception like any other.
+    is an Exception like any other. Also where it was taken for a failure (an alarm that raises TimeoutError is an
+    OSError) and raised again by another name, as its cause.
 
     By its traceback, which has the handler's frame. Not seen: a handler written in C, and one that was taken off again
     by the time it raises.
     """
+    return raised_by_a_handler(error) is not None
+
+
+def raised_by_a_handler(error: BaseException) -> BaseException | None:
+    """What a signal handler raised: an exception itself, or the one that caused it; else None."""
     if threading.current_thread() is not threading.main_thread():
-        return False
-    frames, trace = set[CodeType](), error.__traceback__
-    while trace is not None:
-        frames.add(trace.tb_frame.f_code)
-        trace = trace.tb_next
-    return any(code in frames for code in _handlers())
+        return None
+    codes = set(_handlers())
+    cause: BaseException | None = error
+    while cause is not None and codes:
+        trace = cause.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code in codes:
+                return cause
+            trace = trace.tb_next
+        cause = cause.__cause__
+    return None
+
+
+def let_through(error: BaseException) -> None:
+    """Raise what a signal handler raised, under its own name; return where none did."""
+    theirs = raised_by_a_handler(error)
+    if theirs is not None:
+        raise theirs from theirs.__cause__
 
 
 def _handlers() -> Iterator[CodeType]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from cachelayer.ledger.ledger import Ledger
-from cachelayer.machine.interrupts import came_from_a_handler
+from cachelayer.machine.interrupts import let_through
 from cachelayer.runtime.log import log_warning
 
 
@@ -21,10 +21,9 @@ class Faults:
         """Nothing is written down: the Cache is disabled."""
 
     def fault(self, what: str, error: BaseException) -> None:
-        """Count a failure and warn once per kind. Raises only the error itself, where it is no failure of ours but out
-        of a signal handler of the program's."""
-        if came_from_a_handler(error):
-            raise error
+        """Count a failure and warn once per kind. Raises only what is no failure of ours but out of a signal handler of
+        the program's."""
+        let_through(error)
         self.count += 1
         if not self.silent:
             self.book(what, error)

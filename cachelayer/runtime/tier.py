@@ -11,7 +11,7 @@ from typing import TypeVar
 from cachelayer.core.entry import Take, Version
 from cachelayer.core.errors import NoRoom
 from cachelayer.core.reasons import Reason
-from cachelayer.machine.interrupts import came_from_a_handler
+from cachelayer.machine.interrupts import let_through
 from cachelayer.runtime.log import logger
 from cachelayer.stores.base import NONE, Contents, Damaged, Evicted, Parcel, Store
 from cachelayer.stores.layers import Breaker, Reopening, Resting
@@ -92,8 +92,7 @@ class Tier:
         except Resting:
             return None
         except Exception as error:  # whatever a store may raise, the call goes on without it
-            if came_from_a_handler(error):
-                raise
+            let_through(error)
             with self._lock:
                 self.failures += 1
             self._warn(verb, error)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cachelayer.core.entry import Take
 from cachelayer.machine.files import make_folder, sync_folder
+from cachelayer.machine.interrupts import came_from_a_handler
 
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")  # \Z: $ would admit a newline
 
@@ -110,7 +111,7 @@ class BlobFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno in _OF_THE_MOMENT:
+            if error.errno in _OF_THE_MOMENT or came_from_a_handler(error):
                 raise
             raise Unfit(error.strerror) from None
         if not stat.S_ISREG(os.fstat(file).st_mode):
