@@ -169,7 +169,9 @@ class Writer:
         begun, number = b"" if self._whole else b"\n", self._number
         self._whole = False
         wrote = [] if wrote is None else wrote
-        keep(wrote, os.write, self._fds[0], begun + line)
+        # The descriptor comes out of the list within this one call of C: with a Python function in between, a signal
+        # handler could close it, and another thread's file have its number by the time of the write.
+        wrote.extend(map(os.write, self._fds, (begun + line,)))
         written = wrote[-1]
         if written == len(begun + line):
             self._whole = True
@@ -234,7 +236,10 @@ class Writer:
     def _adopt(self, owner: Owner, number: int, flags: int) -> None:
         fds = self._fds
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        keep(fds, os.open, self._folder / _file_name(owner, number), flags, 0o600)
+        try:
+            keep(fds, os.open, self._folder / _file_name(owner, number), flags, 0o600)
+        except FileExistsError as error:  # a signal handler took that number before we had it, and closed the ledger
+            raise IndexError from error
         if fds is not self._fds or owner is not self._owner or number != self._number or len(fds) > 1:
             # A signal handler has closed the ledger, or begun a segment of its own, which stays the open one, or was:
             # one before a later one counts as finished, and what is written to it is deleted unread.
