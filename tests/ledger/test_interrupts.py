@@ -154,13 +154,15 @@ def a_call_struck_at(line: int, ledger: Ledger) -> bool:
     return lines >= line
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.acceptance)])
 def test_a_handler_that_records_and_closes_at_any_line_costs_no_outcome(
-    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "ROTATE_AT", 1)
     line, struck = 0, True
     while struck:
-        line += 1
+        line += step
         ledger = Ledger(memory_path / str(line))
         struck = a_call_struck_at(line, ledger)
         ledger.fold()  # what is finished by now is deleted, read or unread
