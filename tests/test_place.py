@@ -190,6 +190,11 @@ sys.argv = {["cachelayer", *command.split()]!r}
 from cachelayer.cli import main, doctor, entries, places, purge, reader, report, requests
 import cachelayer.settings, cachelayer.cache, cachelayer.demo.command, cachelayer.stores.local, platformdirs.unix
 cachelayer.settings.load_settings()
+asked, sys.argv = sys.argv, [*sys.argv[:2], "--help"]  # has the command line's library read what it reads late
+try:
+    main.main()
+except SystemExit:
+    sys.argv = asked
 os.environ.pop("HOME", None); os.environ.pop("XDG_CACHE_HOME", None)
 os.setgroups([]); os.setgid({STRANGER}); os.setuid({STRANGER})
 main.main()
