@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from cachelayer.core.model import Json, Usage
 from cachelayer.dialects.wire.loose import either, listing, mapping
-from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, adds_up, by_kind, tier_of, tokens
+from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, by_kind, cached_by_kind, tier_of, tokens, usage
 
 _KINDS: Final = {"TEXT": TEXT, "IMAGE": IMAGE}
 _UNSAID: Final = ("", "MODALITY_UNSPECIFIED")
@@ -26,33 +27,18 @@ def usage_of(value: Json) -> Usage | None:
     told = [*_details(value, "promptTokensDetails")]
     incoming = by_kind(total_in, [*told, *_details(value, "toolUsePromptTokensDetails")] if told else [])
     outgoing = by_kind(candidates, _details(value, "candidatesTokensDetails"))
-    cached_in, cached = _cached(value)
-    return Usage(
-        text_in=incoming.text,
-        image_in=incoming.image,
-        other_in=incoming.other,
-        cached_in=cached_in,
-        cached_text_in=cached.text,
-        cached_image_in=cached.image,
-        cached_other_in=cached.other,
-        text_out=None if outgoing.text is None else outgoing.text + (thoughts or 0),
-        image_out=outgoing.image,
-        other_out=outgoing.other,
-        total_out=total_out,
+    if outgoing.text is not None:
+        outgoing = replace(outgoing, text=outgoing.text + (thoughts or 0))
+    cached = cached_by_kind(tokens(either(value, "cachedContentTokenCount")), [*_details(value, "cacheTokensDetails")])
+    return usage(
+        incoming,
+        outgoing,
+        cached,
         total_in=total_in,
-        detailed=outgoing.image is not None,
+        total_out=total_out,
+        total=either(value, "totalTokenCount"),
         tier=tier_of(either(value, "serviceTier"), either(value, "trafficType")),
-        overfull=incoming.overfull or outgoing.overfull,
-        adds_up=adds_up(either(value, "totalTokenCount"), total_in, total_out),
     )
-
-
-def _cached(block: dict[str, Json]) -> tuple[int | None, Kinds]:
-    told = [*_details(block, "cacheTokensDetails")]
-    total = tokens(either(block, "cachedContentTokenCount"))
-    if total is None and told:
-        total = sum(count for _, count in told)
-    return total, by_kind(total, told)
 
 
 def _details(block: dict[str, Json], name: str) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from cachelayer.core.model import Json, Usage
 from cachelayer.dialects.wire.loose import mapping
-from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, adds_up, by_kind, tier_of, tokens
+from cachelayer.dialects.wire.usage import IMAGE, OTHER, TEXT, Kinds, by_kind, cached_by_kind, tier_of, tokens, usage
 
 _IN: Final = ("input", "prompt")
 _OUT: Final = ("output", "completion")
@@ -37,24 +37,15 @@ def usage_of(document: dict[str, Json]) -> Usage | None:
     details_in, details_out = _details(block, _IN), _details(block, _OUT)
     incoming = by_kind(total_in, _named(details_in))
     outgoing = _outgoing(total_out, details_out)
-    cached_in, cached = _cached(details_in)
-    return Usage(
-        text_in=incoming.text,
-        image_in=incoming.image,
-        other_in=incoming.other,
-        cached_in=cached_in,
-        cached_text_in=cached.text,
-        cached_image_in=cached.image,
-        cached_other_in=cached.other,
-        text_out=outgoing.text,
-        image_out=outgoing.image,
-        other_out=outgoing.other,
-        total_out=total_out,
+    inside = mapping(details_in.get("cached_tokens_details"))
+    return usage(
+        incoming,
+        outgoing,
+        cached_by_kind(tokens(details_in.get("cached_tokens")), [*_named(inside)]),
         total_in=total_in,
-        detailed=outgoing.image is not None,
+        total_out=total_out,
+        total=block.get("total_tokens"),
         tier=tier_of(document.get("service_tier"), block.get("service_tier")),
-        overfull=incoming.overfull or outgoing.overfull,
-        adds_up=adds_up(block.get("total_tokens"), total_in, total_out),
     )
 
 
@@ -84,11 +75,3 @@ def _outgoing(total: int | None, details: dict[str, Json]) -> Kinds:
         # Reasoning is text. It counts apart only where that accounts for the whole; else text_tokens may include it.
         named.append((TEXT, reasoning))
     return by_kind(total, named)
-
-
-def _cached(details: dict[str, Json]) -> tuple[int | None, Kinds]:
-    named = [*_named(mapping(details.get("cached_tokens_details")))]
-    total = tokens(details.get("cached_tokens"))
-    if total is None and named:
-        total = sum(count for _, count in named)
-    return total, by_kind(total, named)

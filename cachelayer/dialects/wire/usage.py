@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from cachelayer.core.model import Answer, Json
+from cachelayer.core.model import Answer, Json, Usage
 
 TEXT: Final = "text"
 IMAGE: Final = "image"
@@ -51,6 +51,45 @@ def by_kind(total: int | None, named: Iterable[tuple[str, int]]) -> Kinds:
         return Kinds(overfull=True)
     rest = 0 if whole == total else None
     return Kinds(sums.get(TEXT, rest), sums.get(IMAGE, rest), sums.get(OTHER))
+
+
+def cached_by_kind(total: int | None, named: list[tuple[str, int]]) -> tuple[int | None, Kinds]:
+    """Cached input and its kinds. Where only the kinds are named, the total is theirs."""
+    if total is None and named:
+        total = sum(count for _, count in named)
+    return total, by_kind(total, named)
+
+
+def usage(
+    incoming: Kinds,
+    outgoing: Kinds,
+    cached: tuple[int | None, Kinds],
+    *,
+    total_in: int | None,
+    total_out: int | None,
+    total: Json,
+    tier: str | None,
+) -> Usage:
+    """The usage of an answer. total: of input and output together, as the block says it."""
+    cached_in, cached_kinds = cached
+    return Usage(
+        text_in=incoming.text,
+        image_in=incoming.image,
+        other_in=incoming.other,
+        cached_in=cached_in,
+        cached_text_in=cached_kinds.text,
+        cached_image_in=cached_kinds.image,
+        cached_other_in=cached_kinds.other,
+        text_out=outgoing.text,
+        image_out=outgoing.image,
+        other_out=outgoing.other,
+        total_out=total_out,
+        total_in=total_in,
+        detailed=outgoing.image is not None,
+        tier=tier,
+        overfull=incoming.overfull or outgoing.overfull,
+        adds_up=adds_up(total, total_in, total_out),
+    )
 
 
 def adds_up(total: Json, incoming: int | None, outgoing: int | None) -> bool:
