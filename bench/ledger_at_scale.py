@@ -1,6 +1,6 @@
 """What a ledger of a million outcomes costs, and whom it keeps waiting. Not part of `make bench`: it takes minutes.
 
-    python bench/ledger_at_scale.py [OUTCOMES]
+    python -m bench.ledger_at_scale [OUTCOMES]
 
 A process records them as calls do, while the rotation of its segments folds in the background; then once more, while
 nobody may fold, and leaves without a word: a backlog. A second process asks for stats() while one thread of it forks
@@ -21,31 +21,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 
-from cachelayer.core.model import Cost, Event, Outcome
+from bench.outcome import HIT
 from cachelayer.ledger import reports
 from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.lines import encode
 from cachelayer.ledger.locks import fold_alone
 from cachelayer.machine.sqlite import inside_sqlite
 
-HIT = Event(
-    Outcome.HIT,
-    1_795_000_000.25,
-    "default",
-    operation="image",
-    model="gemini-3-pro-image",
-    size="2K",
-    host="generativelanguage.googleapis.com",
-    key="ab" * 32,
-    status=200,
-    saved=Cost(Decimal("0.137934"), "exact", "reported usage"),
-    images=1,
-    wait=0.004,
-    latency=21.5,
-)
 SIZES = (0, 0, 0)
 FORK_EVERY = 0.02
 

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cachelayer.core.model import Asked, Cost, Event, Outcome
+from bench.outcome import HIT
+from cachelayer.core.model import Asked
 from cachelayer.ledger.ledger import Ledger
 from cachelayer.ledger.lines import encode
 from cachelayer.ledger.reports import totals
 
 ASKED = Asked("ab" * 32, b"{}", "gemini", "image", "gemini-3-pro-image", "h", "h", "default", 1, False, None)
-HIT = Event(
-    Outcome.HIT,
-    1_795_000_000.25,
-    "default",
-    operation="image",
-    model="gemini-3-pro-image",
-    size="2K",
-    host="generativelanguage.googleapis.com",
-    key="ab" * 32,
-    status=200,
-    saved=Cost(Decimal("0.137934"), "exact", "reported usage"),
-    images=1,
-    wait=0.004,
-    latency=21.5,
-)
 OUTCOMES = 20_000
 
 
